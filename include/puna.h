@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * puna: Llama 3.2 Vision (and text-only Llama 3.x) on plain CPUs. This header is the manual.
+ *
+ * OBJECTS
+ *   puna_model    weights (memory-mapped), hyper-parameters, tokenizer. Immutable once open: any number
+ *                 of sessions and threads may use it at the same time.
+ *   puna_session  one conversation: its tokens, KV cache, pictures, sampler. Mutable, one owner: calls on
+ *                 one session must not overlap, except puna_session_cancel(), which any thread or signal
+ *                 handler may call at any time.
+ *
+ * ERRORS
+ *   A fallible call returns 0 or a negative PUNA_E_* and fills the caller's struct puna_error (NULL is
+ *   allowed) with one sentence: what, where, what to do. On failure every out-pointer is NULL and nothing
+ *   leaks. The library never prints and never exits.
+ *
+ * UNITS   tokens and positions int32_t, bytes size_t, times in seconds (double), sizes of pictures in pixels.
+ * STRINGS UTF-8. Text given with a length may contain NUL bytes.
+ *
+ * A FIRST PROGRAM (error checks left out; doc/examples/ has two complete ones)
+ *
+ *   struct puna_error err = {0};
+ *   puna_model *m; puna_session *s;
+ *   puna_model_open(&m, "llama3.2-vision", NULL, &err);
+ *   puna_session_open(&s, m, NULL, &err);
+ *   struct puna_part parts[2] = { { .image = bytes, .image_len = n_bytes },
+ *                                 { .text = "What is this?", .text_len = 13 } };
+ *   struct puna_message msg = { .role = "user", .parts = parts, .n_parts = 2 };
+ *   puna_session_chat(s, &msg, 1, NULL, &err);
+ *   puna_generate(s, NULL, print_piece, NULL, NULL, &err);
+ *   puna_session_close(&s); puna_model_close(&m);
+ *
+ * The mathematics: Meta, "The Llama 3 Herd of Models" (2024), section 7; RoPE: Su et al. 2021;
+ * GQA: Ainslie et al. 2023; online softmax: Milakov and Gimelshein 2018, Dao et al. 2022.
+ */
+#ifndef PUNA_H
+#define PUNA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define PUNA_API __attribute__((visibility("default")))
+#define PUNA_CHECK __attribute__((warn_unused_result))
+#else
+#define PUNA_API
+#define PUNA_CHECK
+#endif
+
+/* ------------------------------------------------------------------------------------- errors */
+
+enum puna_status {
+    PUNA_OK = 0,
+    PUNA_E_ARG = -1,         /* the caller's argument is wrong */
+    PUNA_E_NOT_FOUND = -2,   /* no such file, model, tensor */
+    PUNA_E_IO = -3,          /* the operating system refused, or a mapped file shrank */
+    PUNA_E_FORMAT = -4,      /* a file is broken or not what it claims to be */
+    PUNA_E_UNSUPPORTED = -5, /* valid, but not something puna does */
+    PUNA_E_MEMORY = -6,      /* does not fit: refused up front, or an allocation failed */
+    PUNA_E_LIMIT = -7,       /* over a limit the caller can raise */
+    PUNA_E_CANCELLED = -8,   /* puna_session_cancel(), or a callback asked to stop */
+    PUNA_E_CONTEXT = -9,     /* the prompt does not fit the context */
+    PUNA_E_NUMERIC = -10     /* NaN or Inf in the logits: the weights are damaged */
+};
+
+struct puna_error {
+    int code;          /* enum puna_status */
+    char message[512]; /* one sentence, no newline */
+};
+
+/* "0.1.0"; and a line that names compiler, tiers built and options. Static strings. */
+PUNA_API const char *puna_version(void);
+PUNA_API const char *puna_build_info(void);
+
+/* ------------------------------------------------------------------------------------- model */
+
+typedef struct puna_model puna_model;
+typedef struct puna_session puna_session;
+
+/* Progress of long work: phase is "load", "picture", "prefill"; done of total in the phase's own
+ * unit (layers, tokens). Called from the calling thread, a few times a second at most. Return non-zero to cancel. */
+typedef int (*puna_progress_fn)(void *user, const char *phase, double done, double total);
+
+struct puna_model_params {
+    size_t size;           /* sizeof(struct puna_model_params): set by the init function */
+    const char *projector; /* Ollama's old split form: the projector .gguf; NULL otherwise */
+    const char *cpu;       /* kernel tier by name; NULL: PUNA_CPU from the environment, else the best.
+                              An absent tier is an error (PUNA_E_UNSUPPORTED) */
+    int threads;           /* 0: PUNA_THREADS, else OMP_NUM_THREADS, else the CPUs this process may use */
+    int cross_permuted;    /* split GGUF only: -1 default, 0/1: rows of cross-attention q, k un-/permuted */
+    int no_guard;          /* 1: do not install the SIGBUS handler that turns a shrinking file into an error */
+    puna_progress_fn progress;
+    void *progress_user;
+};
+PUNA_API void puna_model_params_init(struct puna_model_params *p);
+
+/* name: a Hugging Face directory, a .gguf file, an Ollama name ("llama3.2-vision", found in $OLLAMA_MODELS,
+ * ~/.ollama/models, /usr/share/ollama/.ollama/models), or NULL: the demonstration model that comes with puna
+ * (PUNA_DEMO_MODEL in the environment, else $(pkgdatadir)/models/demo.gguf). params NULL: defaults. */
+PUNA_API PUNA_CHECK int puna_model_open(puna_model **out, const char *name,
+                                        const struct puna_model_params *params,
+                                        struct puna_error *err);
+/* No session of the model may be open any more. Nulls the pointer. */
+PUNA_API void puna_model_close(puna_model **model);
+
+/* What the model is. Strings belong to the model. */
+struct puna_model_info {
+    size_t size; /* set by the caller to sizeof */
+    const char *path, *format; /* "safetensors", "gguf (combined)", "gguf (split)", "gguf (text)" */
+    const char *note;          /* something corrected on loading, or "" */
+    const char *tier;          /* kernel tier in use */
+    int threads;
+    int has_vision, is_chat;   /* is_chat: instruct model, has the chat template's tokens */
+    int32_t n_layer, n_cross, d_model, n_head, n_kv_head, head_dim, d_ff, n_vocab, n_ctx_train;
+    int32_t tile_size, max_tiles, tokens_per_tile, v_dim, v_layer, v_global, v_head, v_ff;
+    int32_t v_out_dim;         /* vision features per token: v_dim * (1 + intermediates) */
+    int32_t bos, image_token;
+    size_t n_tensors, n_params, file_bytes;
+    /* generation defaults of the model */
+    float temperature, top_p;
+    int32_t top_k;
+    int32_t eos[16], n_eos;
+};
+PUNA_API void puna_model_get_info(const puna_model *m, struct puna_model_info *info);
+
+/* One tensor of the file: 0, or PUNA_E_ARG when i is out of range. */
+struct puna_tensor_info {
+    const char *name, *type; /* "Q4_K" */
+    int ndim;
+    int64_t shape[4]; /* row-major order: slowest first */
+    size_t n_bytes;
+};
+PUNA_API int puna_model_tensor(const puna_model *m, size_t i, struct puna_tensor_info *out);
+/* Copy of a tensor as F32, shape order, into dst[n] (n: its number of elements, checked). */
+PUNA_API PUNA_CHECK int puna_model_tensor_read(const puna_model *m, size_t i, float *dst, size_t n,
+                                               struct puna_error *err);
+
+/* ------------------------------------------------------------------------------------- text */
+
+/* Token ids of text. special: parse special tokens in it. Writes at most cap ids, returns how many there
+ * are (call with cap 0 to count), or a negative error. No BOS is added. */
+PUNA_API int64_t puna_tokenize(const puna_model *m, const char *text, size_t len, int special,
+                               int32_t *ids, size_t cap, struct puna_error *err);
+/* Bytes of one token (not NUL-terminated, may be part of a UTF-8 character); NULL: no such token. */
+PUNA_API const char *puna_token_bytes(const puna_model *m, int32_t id, size_t *len);
+PUNA_API int puna_token_is_special(const puna_model *m, int32_t id);
+/* Id of a special token by name ("<|eot_id|>"), or -1. */
+PUNA_API int32_t puna_token_special(const puna_model *m, const char *name);
+/* Length of the longest prefix of s that does not end inside a UTF-8 character. */
+PUNA_API size_t puna_utf8_complete(const char *s, size_t n);
+
+/* A message is a list of parts; a part is text or a picture (bytes of a JPEG, PNG, WebP, GIF or BMP file). */
+struct puna_part {
+    const char *text; /* NULL: this part is a picture */
+    size_t text_len;
+    const void *image;
+    size_t image_len;
+};
+struct puna_message {
+    const char *role; /* "system", "user", "assistant", "tool", "ipython" */
+    const struct puna_part *parts;
+    size_t n_parts;
+    int is_list;               /* the content was a list (JSON array) rather than a string; matters to the template
+                                  only in the corners where it prints lists */
+    const char *tool_name;     /* assistant tool call: function name, or NULL */
+    const char *tool_arguments; /* its arguments, a JSON text */
+    const char *content_json;  /* "tool"/"ipython": content that is not a string, as JSON text; or NULL */
+};
+struct puna_chat_opts {
+    size_t size; /* sizeof(struct puna_chat_opts) */
+    const char *tools_json;        /* JSON array of tools, or NULL */
+    const char *date;              /* "26 Jul 2024"; NULL: that date */
+    int no_generation_prompt;      /* 1: do not open an assistant turn at the end */
+    int tools_in_system;           /* 1: tools in the system block instead of the first user message */
+    int system_in_user;            /* 1: with pictures, put the system text into the first user turn */
+    int no_bos;                    /* 1: leave out <|begin_of_text|> (a later turn of the same session) */
+};
+/* The rendered prompt as text (for looking at; a session uses puna_session_chat, where text cannot pose as
+ * control tokens). *out is malloc'ed, NUL-terminated: free it with puna_free. */
+PUNA_API PUNA_CHECK int puna_chat_render(char **out, size_t *len, const struct puna_message *messages,
+                                         size_t n, const struct puna_chat_opts *opts,
+                                         struct puna_error *err);
+PUNA_API void puna_free(void *p);
+
+/* ------------------------------------------------------------------------------------- pictures */
+
+struct puna_image_params {
+    size_t size;            /* sizeof */
+    int64_t max_pixels;     /* 0: 64 Mi */
+    size_t max_bytes;       /* 0: 64 MiB */
+    double max_seconds;     /* decoder CPU time; 0: 20 */
+    int keep_orientation;   /* 1: ignore EXIF orientation */
+};
+
+/* A picture through the front half: decoded, resized, cut into tiles; optionally through the vision encoder.
+ * All arrays belong to the struct; free with puna_encoded_free. */
+struct puna_encoded {
+    int32_t width, height;    /* after orientation */
+    int32_t tile, channels, max_tiles, n_tiles, aspect_ratio_id, tiles_h, tiles_w;
+    float *pixel_values;      /* [max_tiles][3][tile][tile], missing tiles 0 */
+    int32_t n_tokens, dim;    /* per tile (incl. CLS); features per token */
+    float *vision_features;   /* [max_tiles][n_tokens][dim], missing tiles 0; NULL without PUNA_ENCODE_FEATURES */
+    double preprocess_seconds, encode_seconds;
+};
+enum { PUNA_ENCODE_FEATURES = 1, PUNA_ENCODE_PRECISE = 2, /* f32 activations */
+       PUNA_ENCODE_FULL = 4 /* compute every tile and padding token, without the empty-tile reduction */ };
+PUNA_API PUNA_CHECK int puna_encode_image(const puna_model *m, const void *bytes, size_t len,
+                                          const struct puna_image_params *params, int flags,
+                                          struct puna_encoded *out, struct puna_error *err);
+PUNA_API void puna_encoded_free(struct puna_encoded *e);
+/* PNG bytes of an RGB picture [h][w][3]; *out is malloc'ed (puna_free). */
+PUNA_API PUNA_CHECK int puna_png(uint8_t **out, size_t *len, const uint8_t *rgb, int32_t w, int32_t h,
+                                 struct puna_error *err);
+
+/* ------------------------------------------------------------------------------------- session */
+
+enum puna_kv_type { PUNA_KV_F16 = 0, PUNA_KV_F32, PUNA_KV_BF16, PUNA_KV_Q8_0 };
+
+struct puna_session_params {
+    size_t size;      /* sizeof: set by the init function */
+    int32_t ctx;      /* context in tokens; 0: min(4096, the model's) */
+    int kv_type;      /* enum puna_kv_type */
+    int32_t chunk;    /* prefill chunk in tokens; 0: 256. Does not change results */
+    int precise;      /* 1: activations and KV f32 everywhere, for verification */
+    int hf_rows;      /* 1: rows before a picture as Hugging Face treats them (see doc/NUMERICS.md) */
+    int full_tiles;   /* 1: no empty-tile reduction (for tests) */
+    size_t max_memory; /* refuse beyond this many bytes of anonymous memory; 0: what the machine has free */
+    struct puna_image_params image;
+    puna_progress_fn progress;
+    void *progress_user;
+};
+PUNA_API void puna_session_params_init(struct puna_session_params *p);
+/* Bytes a session with these parameters and n_images pictures will use besides the mapped file:
+ * KV cache, cross-attention K/V, scratch. Fields filled even when it would not fit. */
+struct puna_memory_plan {
+    size_t file_bytes, kv_bytes, cross_bytes_per_image, scratch_bytes, vision_scratch_bytes, available_bytes;
+};
+PUNA_API int puna_plan_memory(const puna_model *m, const struct puna_session_params *p,
+                              struct puna_memory_plan *plan);
+PUNA_API PUNA_CHECK int puna_session_open(puna_session **out, const puna_model *m,
+                                          const struct puna_session_params *params,
+                                          struct puna_error *err);
+PUNA_API void puna_session_close(puna_session **s);
+
+/* Append to the conversation. Nothing is computed until puna_session_eval or puna_generate.
+ * tokens:  raw ids; each <|image|> id takes the next picture added and not yet placed.
+ * text:    special: parse special tokens (so that "<|image|>" places a picture).
+ * image:   decode, check and queue a picture for the next <|image|>.
+ * chat:    render messages by the template (BOS only at the session's start) and append them, pictures included.
+ * On error nothing has been appended. PUNA_E_CONTEXT when it does not fit the context (the sentence gives both counts). */
+PUNA_API PUNA_CHECK int puna_session_tokens(puna_session *s, const int32_t *ids, size_t n,
+                                            struct puna_error *err);
+PUNA_API PUNA_CHECK int puna_session_text(puna_session *s, const char *text, size_t len, int special,
+                                          struct puna_error *err);
+PUNA_API PUNA_CHECK int puna_session_image(puna_session *s, const void *bytes, size_t len,
+                                           struct puna_error *err);
+PUNA_API PUNA_CHECK int puna_session_chat(puna_session *s, const struct puna_message *messages, size_t n,
+                                          const struct puna_chat_opts *opts, struct puna_error *err);
+/* Number of tokens in the conversation, and token i. */
+PUNA_API int32_t puna_session_length(const puna_session *s);
+PUNA_API int32_t puna_session_token(const puna_session *s, int32_t i);
+/* Forget everything from position n on (pictures placed there too; their K/V stay cached by content). */
+PUNA_API PUNA_CHECK int puna_session_rewind(puna_session *s, int32_t n, struct puna_error *err);
+
+/* Compute all pending tokens. logits != NULL: called for each of them in order with f32 [n_vocab]
+ * (valid during the call); return non-zero to stop. NULL: only the last row's logits are computed and kept. */
+typedef int (*puna_logits_fn)(void *user, int32_t position, const float *logits, int32_t n_vocab);
+PUNA_API PUNA_CHECK int puna_session_eval(puna_session *s, puna_logits_fn fn, void *user,
+                                          struct puna_error *err);
+/* Logits of the last computed position, f32 [n_vocab]; NULL before the first eval. */
+PUNA_API const float *puna_session_logits(const puna_session *s);
+
+/* Stop the running eval/generate of this session: it returns PUNA_E_CANCELLED within about one layer's time.
+ * Safe from other threads and signal handlers. The session stays usable: what was computed stays,
+ * the rest is still pending. The flag clears when a call has honoured it. */
+PUNA_API void puna_session_cancel(puna_session *s);
+
+struct puna_logit_bias { int32_t id; float bias; };
+struct puna_gen_params {
+    size_t size;              /* sizeof: set by the init function */
+    int32_t max_tokens;       /* -1: to the end of the context */
+    float temperature;        /* 0: greedy */
+    int32_t top_k;            /* 0: off */
+    float top_p, min_p;       /* 1, 0: off */
+    float repeat_penalty;     /* 1: off; over the last repeat_last_n tokens */
+    int32_t repeat_last_n;    /* 64; -1: all */
+    float presence_penalty, frequency_penalty; /* 0: off; over generated tokens (OpenAI's rule) */
+    uint64_t seed;            /* same seed, same build and machine: same text */
+    const struct puna_logit_bias *logit_bias;
+    size_t n_logit_bias;
+    const char *const *stop;  /* stop strings: not part of the output, found across token borders */
+    size_t n_stop;
+    int ignore_eos;           /* 1: the model's end tokens do not end the answer (they are never sampled) */
+    int32_t top_logprobs;     /* 0..20: alternatives reported per token; -1: no log-probabilities */
+};
+/* Defaults of the model's generation config. */
+PUNA_API void puna_gen_params_init(struct puna_gen_params *p, const puna_model *m);
+
+struct puna_token_prob { int32_t id; float logprob; };
+struct puna_piece {
+    const char *text;  /* UTF-8, never ends inside a character; may be empty; held back while a stop string may follow */
+    size_t text_len;
+    int32_t id;        /* the token just sampled */
+    float logprob;     /* natural log, of the unmodified distribution (temperature 1, no cuts) */
+    const struct puna_token_prob *top; /* [n_top], best first */
+    int32_t n_top;
+};
+/* Return non-zero to stop (finish reason "cancelled"). */
+typedef int (*puna_piece_fn)(void *user, const struct puna_piece *piece);
+
+enum puna_finish { PUNA_FINISH_STOP = 0, PUNA_FINISH_LENGTH, PUNA_FINISH_CANCELLED };
+struct puna_gen_result {
+    int finish;              /* enum puna_finish */
+    int32_t stop_id;         /* the end token, or -1 */
+    const char *stop_string; /* the caller's string that matched, or NULL */
+    int32_t n_prompt, n_generated;
+    int32_t n_images, n_images_cached; /* pictures of this call's prompt; how many came from the cache */
+    double image_seconds, prefill_seconds, decode_seconds, first_token_seconds;
+};
+/* Evaluate what is pending, then sample until an end token, a stop string, max_tokens or the context's end.
+ * The generated tokens (end token included) become part of the conversation. params NULL: the model's defaults. */
+PUNA_API PUNA_CHECK int puna_generate(puna_session *s, const struct puna_gen_params *params,
+                                      puna_piece_fn fn, void *user, struct puna_gen_result *result,
+                                      struct puna_error *err);
+
+/* ------------------------------------------------------------------------------------- machine */
+
+/* Kernel tiers: i = 0, 1, ... until NULL. built, usable: may be NULL. */
+PUNA_API const char *puna_tier(int i, int *built, int *usable);
+/* Kernel chosen for slot i = 0, 1, ... of the best (or named) tier: slot name and kernel's tier; 0, or -1 at the end. */
+PUNA_API int puna_kernel_slot(const char *tier, int i, const char **slot, const char **kernel_tier);
+/* CPUs this process may run on (affinity and cgroup quota), and what `threads = 0` resolves to. */
+PUNA_API int puna_cpu_count(void);
+/* Measured ceilings of this machine with `threads` threads, about a second in all: sequential read bandwidth
+ * in GB/s; int8, bf16 and f32 multiply-add peaks in GOPS (2 per multiply-add; 0: no such instruction). */
+struct puna_ceilings { double read_gbs, int8_gops, bf16_gops, f32_gops; };
+PUNA_API void puna_measure_ceilings(int threads, struct puna_ceilings *out);
+
+/* ------------------------------------------------------------------------------------- synthetic models */
+
+/* Write a random model of a real shape as GGUF (combined layout for the vision shapes), for measuring without
+ * weights. arch: "11b", "11b-base", "90b", "8b", "1b", "3b". type: "Q4_K_M", "Q8_0", "F16", ... layers: 0: all; otherwise
+ * the text stack is cut to that many (cross layers included). dry: only compute *bytes. The file appears under its name only when complete. */
+PUNA_API PUNA_CHECK int puna_synth(const char *arch, const char *type, int layers, uint64_t seed,
+                                   const char *path, int dry, size_t *bytes, puna_progress_fn progress,
+                                   void *user, struct puna_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
