@@ -125,6 +125,7 @@ struct puna_model_info {
     float temperature, top_p;
     int32_t top_k;
     int32_t eos[16], n_eos;
+    float image_mean[3], image_std[3]; /* pixel_values = (8-bit value / 255 - mean) / std, per channel */
 };
 PUNA_API void puna_model_get_info(const puna_model *m, struct puna_model_info *info);
 
