@@ -18,7 +18,8 @@ struct pn_map {
     const uint8_t *data; /* NULL when size == 0 */
     size_t size;
     char *path;
-    int slot; /* index in the guard's table */
+    int slot; /* index in the guard's table, -1: none */
+    int fd;   /* kept open: pn_map_lost asks for the size */
 };
 
 /* PUNA_E_NOT_FOUND, PUNA_E_IO (directory, FIFO, device, permission: each its own sentence),
