@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+# One convenience library per tier; a tier's list is its one place.
+if HAVE_KERN_NEON
+noinst_LTLIBRARIES += libkern_neon.la
+libcore_la_LIBADD += libkern_neon.la
+libkern_neon_la_SOURCES =
+libkern_neon_la_CFLAGS = $(KERN_CFLAGS) $(neon_CFLAGS)
+endif
+if HAVE_KERN_DOTPROD
+noinst_LTLIBRARIES += libkern_dotprod.la
+libcore_la_LIBADD += libkern_dotprod.la
+libkern_dotprod_la_SOURCES =
+libkern_dotprod_la_CFLAGS = $(KERN_CFLAGS) $(dotprod_CFLAGS)
+endif
+if HAVE_KERN_I8MM
+noinst_LTLIBRARIES += libkern_i8mm.la
+libcore_la_LIBADD += libkern_i8mm.la
+libkern_i8mm_la_SOURCES =
+libkern_i8mm_la_CFLAGS = $(KERN_CFLAGS) $(i8mm_CFLAGS)
+endif

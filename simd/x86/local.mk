@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# One convenience library per tier; a tier's list is its one place.
+if HAVE_KERN_AVX2
+noinst_LTLIBRARIES += libkern_avx2.la
+libcore_la_LIBADD += libkern_avx2.la
+libkern_avx2_la_SOURCES =
+libkern_avx2_la_CFLAGS = $(KERN_CFLAGS) $(avx2_CFLAGS)
+endif
+if HAVE_KERN_AVXVNNI
+noinst_LTLIBRARIES += libkern_avxvnni.la
+libcore_la_LIBADD += libkern_avxvnni.la
+libkern_avxvnni_la_SOURCES =
+libkern_avxvnni_la_CFLAGS = $(KERN_CFLAGS) $(avxvnni_CFLAGS)
+endif
+if HAVE_KERN_AVX512
+noinst_LTLIBRARIES += libkern_avx512.la
+libcore_la_LIBADD += libkern_avx512.la
+libkern_avx512_la_SOURCES =
+libkern_avx512_la_CFLAGS = $(KERN_CFLAGS) $(avx512_CFLAGS)
+endif
+if HAVE_KERN_AVX512VNNI
+noinst_LTLIBRARIES += libkern_avx512vnni.la
+libcore_la_LIBADD += libkern_avx512vnni.la
+libkern_avx512vnni_la_SOURCES =
+libkern_avx512vnni_la_CFLAGS = $(KERN_CFLAGS) $(avx512vnni_CFLAGS)
+endif
+if HAVE_KERN_AVX512BF16
+noinst_LTLIBRARIES += libkern_avx512bf16.la
+libcore_la_LIBADD += libkern_avx512bf16.la
+libkern_avx512bf16_la_SOURCES =
+libkern_avx512bf16_la_CFLAGS = $(KERN_CFLAGS) $(avx512bf16_CFLAGS)
+endif
+if HAVE_KERN_AMX
+noinst_LTLIBRARIES += libkern_amx.la
+libcore_la_LIBADD += libkern_amx.la
+libkern_amx_la_SOURCES =
+libkern_amx_la_CFLAGS = $(KERN_CFLAGS) $(amx_CFLAGS)
+endif
