@@ -11,6 +11,7 @@
  *     FMA; the reference uses fmaf). So logits do not depend on the tier, on the number of rows M
  *     in a call, on chunking or on the thread count. Slots marked [close] (bf16 dot products, AMX)
  *     are bounded, not equal, across tiers, but must still not depend on M.
+ *     One exception: the mm_f32 slots of the portable openblas tier are [close] and may depend on M.
  *  2. Memory. Nothing is read or written outside the operands; not one byte past the last row (weights
  *     lie in a file map, the next page may not exist). Weights have no alignment beyond 2 bytes (1 for
  *     int8); activations, packed activations and outputs are at least 4-byte aligned; only buffers
@@ -68,7 +69,8 @@ size_t pn_kv_v_bytes(enum pn_kv_type type, int32_t hd, int64_t cap);
 #define PN_ATTN_TILE 64    /* keys per online-softmax step; boundaries are absolute key indices */
 
 /* Partial attention result of one query row over one chunk: o unnormalised.
- * l is kept as 16 lanes (lane = key mod 16) and summed only by attn_finish. */
+ * l is kept as 16 lanes (lane = key mod 16) and summed only by attn_finish. pad and o past hd are
+ * unspecified. */
 struct pn_attn_part { /* stride between rows: pn_attn_part_floats(hd) floats: m, pad[15], l[16], o[hd] */
     float m, pad[15];
     float l[16];
@@ -81,7 +83,9 @@ static inline size_t pn_attn_part_floats(int32_t hd)
 
 struct pn_kern {
     const char *tier;      /* the highest tier whose init ran */
-    unsigned cpu_flags;    /* the flags it was selected for */
+    unsigned cpu_flags;    /* the flags it was selected for (enum pn_cpu_flag, src/cpu/cpu.h) */
+    int prefer_f32;        /* 1: mm_f32 is the faster product in this tier, also for quantised weights: the
+                              model should not quantise activations (openblas sets it) */
 
     /* y[m][n] (+ldc floats) = X[m][k] * W[n][k]^T, W: n rows of row_bytes in the file's format.
      * c is written, not added to. X: rows m0 .. m0+m-1 of the packed activations a. [exact]
@@ -109,8 +113,10 @@ struct pn_kern {
     void (*mm_bf16[PN_TYPE_COUNT])(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
                                    int32_t k, const float *x, size_t ldx, int32_t m);
 
-    /* Row m_index of a: q = round-to-nearest-even(x * (127/amax)), d = amax/127 per super-block
-     * (amax == 0: q = 0, d = 0), and the sums. k = a->k. [exact] */
+    /* Row m_index of a, per super-block: amax = largest |x| (a NaN counts as larger than anything);
+     * q = round-to-nearest-even(x * (127/amax)), d = amax/127 (IEEE divisions), and the sums. k = a->k.
+     * amax < 1e-30: q = 0, d = 0. amax infinite or NaN: q = 0, d = NaN, so that damage shows in the
+     * product instead of vanishing. [exact] */
     void (*quant_act)(struct pn_act *a, int32_t m_index, const float *x);
 
     /* n elements (a multiple of the block) to f32. The value formulas: quant/blocks.h. [exact] */
@@ -138,7 +144,8 @@ struct pn_kern {
     void (*add)(float *y, const float *x, int32_t n);
 
     /* Store one key and one value row (f32 [hd]) at position pos of a KV view. [exact]
-     * F16, BF16: round to nearest even; Q8: q = rne(x * (127/amax)), scale = amax/127. */
+     * F16, BF16: round to nearest even, denormals kept; Q8: q and scale by the rule of quant_act, over
+     * the hd values. Padding (odd hd) is left as it is or written with zeros. */
     void (*kv_put)(const struct pn_kv_view *kv, int64_t pos, const float *k, const float *v);
 
     /* Attention of nq query rows over keys key0 .. key0+PN_ATTN_CHUNK-1 of one KV head (key0 a multiple of
@@ -163,6 +170,14 @@ struct pn_kern {
     void (*attn_merge)(float *acc, const float *part, int32_t hd);
     /* out[hd] = o / sum(l); lanes added pairwise as in mm_f32; an empty row gives zeros. [exact] */
     void (*attn_finish)(float *out, const float *acc, int32_t hd);
+
+    /* Optional: a loop of at least iters independent multiply-adds of the tier's fastest kind, operands
+     * in registers; returns the operations done (2 per multiply-add of one lane) so that ops / time is
+     * the peak of one core. NULL: the tier has no such instruction (or leaves the lower tier's). The
+     * result must depend on the loop (a volatile sink), or the compiler removes it. */
+    uint64_t (*peak_int8)(uint64_t iters);
+    uint64_t (*peak_bf16)(uint64_t iters);
+    uint64_t (*peak_f32)(uint64_t iters);
 };
 
 /* CPU tiers. pn_cpu_detect() looks at CPUID and XCR0, or getauxval; see src/cpu/cpu.h. */

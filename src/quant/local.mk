@@ -1,0 +1,1 @@
+libcore_la_SOURCES += src/quant/types.c src/quant/types.h src/quant/blocks.h
