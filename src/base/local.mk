@@ -3,4 +3,5 @@ libcore_la_SOURCES += \
 	src/base/map.c src/base/map.h \
 	src/base/mem.c src/base/mem.h \
 	src/base/sha256.c src/base/sha256.h \
+	src/base/str.h \
 	src/base/strmap.c

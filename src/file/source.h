@@ -21,7 +21,9 @@ struct puna_error;
 #define PN_MAX_RATIOS 64
 
 struct pn_tensor {
-    const char *name;    /* as in the file */
+    const char *name;    /* GGUF: as in the file; hub: the spelling of the first releases,
+                            "language_model.model.layers.0...", whichever the file has */
+    const char *file_name; /* as in the file, for messages */
     enum pn_type type;
     int ndim;            /* 0 (scalar) .. 4 */
     int64_t ne[4];       /* GGUF order, fastest first (hub shapes are reversed on reading); unused: 1 */
@@ -45,7 +47,7 @@ struct pn_hparams {
     float rope_factor, rope_low, rope_high;
     int32_t rope_orig_ctx;   /* ... unless the file has rope_freqs.weight (GGUF), which wins */
     bool tied;               /* output matrix = embedding matrix */
-    uint8_t is_cross[PN_MAX_LAYERS];
+    uint8_t is_cross[PN_MAX_LAYERS]; /* may be set without vision (the text half alone) */
     int32_t n_cross;
     /* vision */
     int32_t v_image, v_patch, v_channels, v_dim, v_head, v_ff, v_layer, v_global, v_tiles;
@@ -70,6 +72,7 @@ struct pn_quirks {
     bool vision_gates_tanh;  /* vision gates are stored after tanh (and 1 - tanh for the position gate) */
     bool cross_permuted;     /* cross-attention q, k rows permuted, their norms not */
     bool hub_names, split_names;
+    bool global_gates_raw;   /* ... except those of the global layers: an early file has them raw */
 };
 
 struct pn_gguf; /* gguf.h */

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/str.h"
+
 struct puna_error;
 struct pn_vocab;
 
@@ -19,7 +21,6 @@ void pn_ids_free(struct pn_ids *l);
 
 /* Plain arrays, as a GGUF file holds them. Pieces and merges are in GPT-2's byte-to-unicode
  * spelling ("Ġthe"); type 1 normal, 3 control, 4 user-defined (both are specials). Everything is copied. */
-struct pn_str { const char *s; size_t len; };
 struct pn_vocab_src {
     const struct pn_str *pieces;
     const int32_t *types;     /* NULL: all normal */
