@@ -32,7 +32,7 @@ for h in "$src"/src/*/*.h; do
     name=${h#"$src"/src/}
     echo "#include \"$name\"" >"$tmp/h.c"
     check "$name" "${cc[@]}" -std=c11 -D_GNU_SOURCE -Wall -Wextra -I"$src/include" -I"$src/src" \
-        -I"$src/third_party" -fsyntax-only "$tmp/h.c"
+        -I"$src/third_party/stb" -fsyntax-only "$tmp/h.c"
 done
 echo "$seen headers, $bad wrong"
 [ "$seen" -ge 10 ] && [ "$bad" -eq 0 ]
