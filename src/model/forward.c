@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The text decoder: one pass over the layers for a batch of rows, by all threads of a team.
+ *
+ * A self layer is: norm, q k v | rope, store k v, attention | o, add, norm | gate, up, silu | down, add.
+ * The bars are barriers: five per layer in decode. With few rows (decode) every thread normalises and quantises
+ * them for itself, which is cheaper than waiting; with many rows that work is shared and costs four more.
+ *
+ * A cross layer works on the rows that see a picture, gathered by index: under Meta's rule the others are
+ * left untouched, attention and MLP both (Hugging Face lets rows before the first picture attend to every
+ * picture's every token, padding tiles included, and zeroes only their MLP: hf_rows). */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "model/model.h"
+
+#define PRIVATE_ROWS 4 /* up to here each thread prepares a product's input for itself */
+
+/* Rows of an index list that look at the same keys, and the work of one (KV head, block) task. */
+struct block {
+    int32_t row0, n_rows;      /* positions in the index list */
+    int32_t stretch0, n_stretch; /* self: the segment; cross: pictures */
+    bool all_keys;             /* cross, hf_rows: padding tiles too */
+    int32_t chunk0, n_chunks;  /* of PN_ATTN_CHUNK keys, numbered over all blocks: slots for split attention */
+};
+
+struct rows {
+    int32_t *index; /* [n] rows of the batch */
+    int32_t n;
+    struct block *blocks;
+    int32_t n_blocks, n_chunks;
+};
+
+struct pn_scratch {
+    int32_t max_rows, n_threads;
+    float *x;        /* [rows][d] residual stream */
+    float *xn;       /* [rows][d] normalised */
+    float *q;        /* [rows][n_head*hd]; attention writes its output over it */
+    float *k, *v;    /* [rows][n_kv*hd] */
+    float *g;        /* [rows][d_ff] */
+    float *cs, *sn;  /* [rows][hd/2] */
+    int32_t *pos, *seg; /* [rows] */
+    uint8_t *act;    /* int8 form of any of the above */
+    float *parts;    /* split attention: [n_parts] blocks of part rows */
+    size_t parts_floats;
+    struct rows self, attn, mlp;
+    struct thread {
+        float *xn, *slab;
+        uint8_t *act;
+        struct pn_attn_scratch attn;
+    } *thread;
+    void *mem;
+};
+
+static size_t max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Carve the scratch out of one zeroed block, or count its bytes (mem NULL). */
+static size_t layout(struct pn_scratch *s, const struct pn_model *m, int32_t rows, int32_t max_keys,
+                     uint8_t *mem)
+{
+    const struct pn_hparams *hp = &m->hp;
+    const size_t r = (size_t)rows, d = (size_t)hp->d_model, dq = (size_t)hp->n_head * (size_t)hp->head_dim,
+                 dkv = (size_t)hp->n_kv_head * (size_t)hp->head_dim, ff = (size_t)hp->d_ff;
+    const size_t widest = max_size(max_size(d, dq), ff);
+    size_t at = 0;
+#define TAKE(ptr, bytes)                                \
+    do {                                                \
+        if (mem)                                        \
+            (ptr) = (void *)(mem + at);                 \
+        at += ((size_t)(bytes) + 63) & ~(size_t)63;     \
+    } while (0)
+    TAKE(s->x, r * d * 4);
+    TAKE(s->xn, r * d * 4);
+    TAKE(s->q, r * dq * 4);
+    TAKE(s->k, r * dkv * 4);
+    TAKE(s->v, r * dkv * 4);
+    TAKE(s->g, r * ff * 4);
+    TAKE(s->cs, r * (size_t)hp->head_dim * 2);
+    TAKE(s->sn, r * (size_t)hp->head_dim * 2);
+    TAKE(s->pos, r * 4);
+    TAKE(s->seg, r * 4);
+    TAKE(s->act, pn_act_bytes(rows, (int32_t)widest));
+    /* one decode step of PRIVATE_ROWS rows against a full context */
+    const size_t group = (size_t)(hp->n_head / hp->n_kv_head);
+    const size_t chunks = (size_t)max_keys / PN_ATTN_CHUNK + 1;
+    s->parts_floats = PRIVATE_ROWS * chunks * (size_t)hp->n_kv_head * group *
+                      pn_attn_part_floats(hp->head_dim);
+    TAKE(s->parts, s->parts_floats * 4);
+    struct rows *lists[] = {&s->self, &s->attn, &s->mlp};
+    for (int i = 0; i < 3; i++) {
+        TAKE(lists[i]->index, r * 4);
+        TAKE(lists[i]->blocks, r * sizeof(struct block));
+    }
+    for (int i = 0; i < s->n_threads; i++) {
+        struct thread dummy, *th = s->thread ? &s->thread[i] : &dummy;
+        TAKE(th->xn, PRIVATE_ROWS * d * 4);
+        TAKE(th->act, pn_act_bytes(PRIVATE_ROWS, (int32_t)widest));
+        TAKE(th->slab, max_size(r * 64, 8 * 256) * 4);
+        float *attn = NULL;
+        TAKE(attn, pn_attn_scratch_floats(hp->head_dim) * 4);
+        if (mem)
+            pn_attn_scratch_init(&th->attn, attn, hp->head_dim);
+    }
+#undef TAKE
+    return at;
+}
+
+size_t pn_scratch_bytes(const struct pn_model *m, int32_t max_rows, int32_t max_keys)
+{
+    struct pn_scratch s = {.max_rows = max_rows, .n_threads = m->threads};
+    return layout(&s, m, max_rows, max_keys, NULL);
+}
+
+int pn_scratch_open(struct pn_scratch **out, const struct pn_model *m, int32_t max_rows, int32_t max_keys,
+                    struct puna_error *err)
+{
+    *out = NULL;
+    const size_t bytes = pn_scratch_bytes(m, max_rows, max_keys);
+    struct pn_scratch *s = calloc(1, sizeof *s);
+    if (s) {
+        s->max_rows = max_rows;
+        s->n_threads = m->threads;
+        s->thread = calloc((size_t)m->threads, sizeof *s->thread);
+        s->mem = pn_calloc_array(bytes, 1);
+    }
+    if (!s || !s->thread || !s->mem) {
+        pn_scratch_close(&s);
+        return pn_fail_memory(err, bytes, "scratch");
+    }
+    layout(s, m, max_rows, max_keys, s->mem);
+    *out = s;
+    return 0;
+}
+
+void pn_scratch_close(struct pn_scratch **s)
+{
+    if (*s) {
+        free((*s)->thread);
+        pn_free((*s)->mem);
+        free(*s);
+    }
+    *s = NULL;
+}
+
+/* ------------------------------------------------------------------------- one pass */
+
+struct pass {
+    const struct pn_model *m;
+    const struct pn_kern *kern;
+    const struct pn_batch *b;
+    struct pn_scratch *s;
+    float *logits;
+    const _Atomic int *cancel;
+    _Atomic int stop;
+};
+
+static int32_t chunks_of(int32_t n_keys)
+{
+    return (n_keys + PN_ATTN_CHUNK - 1) / PN_ATTN_CHUNK;
+}
+
+static void add_block(struct rows *l, const struct pass *p, int32_t row0, int32_t n, int32_t stretch0,
+                      int32_t n_stretch, bool all, int32_t most_keys)
+{
+    struct block *k = &l->blocks[l->n_blocks++];
+    *k = (struct block){row0, n, stretch0, n_stretch, all, l->n_chunks, 0};
+    if (most_keys) {
+        k->n_chunks = chunks_of(most_keys);
+    } else {
+        for (int32_t i = 0; i < n_stretch; i++) {
+            const struct pn_cross *c = p->b->cross[stretch0 + i];
+            k->n_chunks += chunks_of(all ? c->n_keys_all : c->n_keys);
+        }
+    }
+    l->n_chunks += k->n_chunks;
+}
+
+/* Which rows take part where, cut into blocks of at most PN_ATTN_ROWS query rows per KV head. */
+static void plan(struct pass *p)
+{
+    const struct pn_batch *b = p->b;
+    struct pn_scratch *s = p->s;
+    const int32_t group = p->m->hp.n_head / p->m->hp.n_kv_head;
+    const int32_t most = group < PN_ATTN_ROWS ? PN_ATTN_ROWS / group : 1;
+    s->self.n = s->self.n_blocks = s->self.n_chunks = 0;
+    s->attn.n = s->attn.n_blocks = s->attn.n_chunks = 0;
+    s->mlp.n = 0;
+    for (int32_t g = 0; g < b->n_segs; g++) {
+        const struct pn_segment *sg = &b->segs[g];
+        for (int32_t i = 0; i < sg->n_rows; i++) {
+            s->pos[sg->row0 + i] = sg->pos0 + i;
+            s->seg[sg->row0 + i] = g;
+        }
+        for (int32_t i = 0; i < sg->n_rows; i += most) {
+            const int32_t n = sg->n_rows - i < most ? sg->n_rows - i : most;
+            add_block(&s->self, p, sg->row0 + i, n, g, 1, false, sg->pos0 + i + n);
+        }
+    }
+    for (int32_t i = 0; i < b->n_rows; i++)
+        s->self.index[s->self.n++] = i;
+    int32_t lo = 0, hi = 0, first = 0;
+    bool all = false;
+    for (int32_t i = 0; i <= b->n_rows; i++) {
+        int32_t row_lo = 0, row_hi = 0;
+        bool row_all = false;
+        if (i < b->n_rows) {
+            row_lo = b->rows[i].img_lo;
+            row_hi = b->rows[i].img_hi;
+            if (row_lo < row_hi) {
+                s->mlp.index[s->mlp.n++] = i;
+            } else if (b->hf_rows && b->n_cross) {
+                row_lo = 0;
+                row_hi = b->n_cross;
+                row_all = true;
+            }
+        }
+        /* close the open block when this row looks elsewhere (or at nothing), or the block is full */
+        if (first < s->attn.n && (i == b->n_rows || row_lo != lo || row_hi != hi || row_all != all ||
+                                  s->attn.n - first == most)) {
+            add_block(&s->attn, p, first, s->attn.n - first, lo, hi - lo, all, 0);
+            first = s->attn.n;
+        }
+        if (row_lo < row_hi)
+            s->attn.index[s->attn.n++] = i;
+        lo = row_lo;
+        hi = row_hi;
+        all = row_all;
+    }
+}
+
+/* Input rows of the next product: rows[index[i]] (index NULL: i), normalised when norm is given, and quantised
+ * when some weight wants it. Ends with a barrier when the rows were shared out. */
+static struct pn_in stage(struct pass *p, struct pn_team *t, const float *rows, const int32_t *index, int32_t m,
+                          int32_t k, const float *norm, bool want_act, struct pn_act *act)
+{
+    struct pn_scratch *s = p->s;
+    struct thread *th = &s->thread[t->tid];
+    const bool alone = m <= PRIVATE_ROWS;
+    float *xn = alone ? th->xn : s->xn;
+    if (want_act)
+        pn_act_init(act, alone ? th->act : s->act, m, k);
+    if (!alone)
+        pn_step(t);
+    for (int64_t i = 0; (alone ? i : (i = pn_next(t))) < m; i += alone) {
+        const float *src = rows + (size_t)(index ? index[i] : i) * (size_t)k;
+        if (norm) {
+            p->kern->rmsnorm(xn + (size_t)i * (size_t)k, src, norm, k, p->m->hp.rms_eps);
+            src = xn + (size_t)i * (size_t)k;
+        }
+        if (want_act)
+            p->kern->quant_act(act, (int32_t)i, src);
+    }
+    if (!alone)
+        pn_barrier(t);
+    return (struct pn_in){norm ? xn : rows, (size_t)k, want_act ? act : NULL, m};
+}
+
+/* c[j][m][w[j].n] = in * w[j]^T for up to three weights, shared out by slabs of rows. */
+static void products(struct pass *p, struct pn_team *t, const struct pn_in *in, int n_w,
+                     const struct pn_weight *const *w, float *const *c)
+{
+    int32_t slab[3];
+    int64_t first[4] = {0, 0, 0, 0};
+    for (int j = 0; j < n_w; j++) {
+        slab[j] = pn_slab_rows(w[j]->n, in->m, t->n);
+        first[j + 1] = first[j] + (w[j]->n + slab[j] - 1) / slab[j];
+    }
+    int64_t i;
+    for (pn_step(t); (i = pn_next(t)) < first[n_w];) {
+        int j = 0;
+        while (i >= first[j + 1])
+            j++;
+        const int32_t n0 = (int32_t)(i - first[j]) * slab[j];
+        const int32_t n1 = n0 + slab[j] < w[j]->n ? n0 + slab[j] : w[j]->n;
+        pn_mm_slab(p->kern, w[j], n0, n1, in, c[j] + n0, (size_t)w[j]->n, p->b->precise);
+    }
+    pn_barrier(t);
+}
+
+/* x[index[i]] += scale * (in * w^T) */
+static void product_add(struct pass *p, struct pn_team *t, const struct pn_in *in, const struct pn_weight *w,
+                        const int32_t *index, float scale)
+{
+    struct pn_scratch *s = p->s;
+    float *c = s->thread[t->tid].slab;
+    const int32_t slab = pn_slab_rows(w->n, in->m, t->n);
+    int64_t i;
+    for (pn_step(t); (i = pn_next(t)) * slab < w->n;) {
+        const int32_t n0 = (int32_t)i * slab, n1 = n0 + slab < w->n ? n0 + slab : w->n;
+        pn_mm_slab(p->kern, w, n0, n1, in, c, (size_t)slab, p->b->precise);
+        for (int32_t r = 0; r < in->m; r++)
+            p->kern->axpy(s->x + (size_t)index[r] * (size_t)w->n + n0, c + (size_t)r * (size_t)slab, scale,
+                          n1 - n0);
+    }
+    pn_barrier(t);
+}
+
+/* h += scale * down(silu(gate(norm h)) * up(norm h)) for the rows of the list */
+static void mlp(struct pass *p, struct pn_team *t, const struct pn_layer *l, const struct rows *rows, float scale)
+{
+    struct pn_scratch *s = p->s;
+    const int32_t d = p->m->hp.d_model, ff = p->m->hp.d_ff, m = rows->n;
+    const bool precise = p->b->precise;
+    struct pn_act act;
+    struct pn_in in = stage(p, t, s->x, rows->index, m, d, l->ffn_norm.v,
+                            pn_wants_act(p->kern, &l->gate, precise) ||
+                                pn_wants_act(p->kern, &l->up, precise), &act);
+    const int32_t slab = pn_slab_rows(ff, m, t->n);
+    float *up = s->thread[t->tid].slab;
+    int64_t i;
+    for (pn_step(t); (i = pn_next(t)) * slab < ff;) {
+        const int32_t n0 = (int32_t)i * slab, n1 = n0 + slab < ff ? n0 + slab : ff;
+        pn_mm_slab(p->kern, &l->gate, n0, n1, &in, s->g + n0, (size_t)ff, precise);
+        pn_mm_slab(p->kern, &l->up, n0, n1, &in, up, (size_t)slab, precise);
+        for (int32_t r = 0; r < m; r++) {
+            float *g = s->g + (size_t)r * (size_t)ff + n0;
+            p->kern->silu_mul(g, g, up + (size_t)r * (size_t)slab, n1 - n0);
+        }
+    }
+    pn_barrier(t);
+    in = stage(p, t, s->g, NULL, m, ff, NULL, pn_wants_act(p->kern, &l->down, precise), &act);
+    product_add(p, t, &in, &l->down, rows->index, scale);
+}
+
+/* ------------------------------------------------------------------------- attention */
+
+/* The block's query rows of KV head h, rotated or normalised, scaled, gathered into scratch: row i*group+g. */
+static void gather_q(struct pass *p, struct pn_attn_scratch *as, const struct pn_layer *l,
+                     const struct block *bl, int32_t h)
+{
+    const struct pn_hparams *hp = &p->m->hp;
+    const int32_t hd = hp->head_dim, group = hp->n_head / hp->n_kv_head;
+    const float scale = 1.0f / sqrtf((float)hd);
+    for (int32_t i = 0; i < bl->n_rows; i++) {
+        const size_t at = (size_t)(bl->row0 + i);
+        for (int32_t g = 0; g < group; g++) {
+            const float *src = p->s->q + (at * (size_t)hp->n_head + (size_t)(h * group + g)) * (size_t)hd;
+            float *q = as->q + (size_t)(i * group + g) * (size_t)hd;
+            if (l->cross) {
+                p->kern->rmsnorm(q, src, l->q_norm.v, hd, hp->rms_eps);
+            } else {
+                const size_t half = (size_t)hd / 2;
+                memcpy(q, src, (size_t)hd * sizeof *q);
+                (p->m->rope_inter ? p->kern->rope_inter : p->kern->rope_half)(
+                    q, p->s->cs + at * half, p->s->sn + at * half, hd);
+            }
+            for (int32_t d = 0; d < hd; d++)
+                q[d] *= scale;
+        }
+    }
+}
+
+/* Keys of stretch i of the block for KV head h; sets the rows' key counts. */
+static struct pn_keys stretch(struct pass *p, struct pn_attn_scratch *as, const struct pn_layer *l,
+                              const struct block *bl, int32_t i, int32_t h)
+{
+    const int32_t kvh = p->m->hp.n_kv_head, group = p->m->hp.n_head / kvh;
+    const size_t at = (size_t)l->ord * (size_t)kvh + (size_t)h;
+    if (l->cross) {
+        const struct pn_cross *c = p->b->cross[bl->stretch0 + i];
+        for (int32_t r = 0; r < bl->n_rows * group; r++)
+            as->n_keys[r] = bl->all_keys ? c->n_keys_all : c->n_keys;
+        return (struct pn_keys){c->kv[at], bl->all_keys ? c->bias : NULL};
+    }
+    for (int32_t r = 0; r < bl->n_rows * group; r++)
+        as->n_keys[r] = p->s->pos[bl->row0 + r / group] + 1;
+    return (struct pn_keys){p->b->segs[bl->stretch0].kv->view[at], NULL};
+}
+
+static bool use_bf16(const struct pass *p, const struct pn_keys *k)
+{
+    return !p->b->precise && k->kv.type == PN_KV_BF16 && p->kern->attn_bf16;
+}
+
+/* Finished rows go back over the q they came from. */
+static void scatter_out(struct pass *p, const float *acc, const struct block *bl, int32_t h)
+{
+    const struct pn_hparams *hp = &p->m->hp;
+    const int32_t hd = hp->head_dim, group = hp->n_head / hp->n_kv_head;
+    for (int32_t i = 0; i < bl->n_rows; i++)
+        for (int32_t g = 0; g < group; g++)
+            p->kern->attn_finish(p->s->q + ((size_t)(bl->row0 + i) * (size_t)hp->n_head +
+                                            (size_t)(h * group + g)) * (size_t)hd,
+                                 acc + (size_t)(i * group + g) * pn_attn_part_floats(hd), hd);
+}
+
+/* Keys and values of all rows of a segment, for one KV head, into the cache. */
+static void store_kv(struct pass *p, const struct pn_layer *l, const struct pn_segment *sg, int32_t h)
+{
+    const struct pn_hparams *hp = &p->m->hp;
+    const size_t hd = (size_t)hp->head_dim, half = hd / 2;
+    const struct pn_kv_view *kv = &sg->kv->view[(size_t)l->ord * (size_t)hp->n_kv_head + (size_t)h];
+    for (int32_t i = 0; i < sg->n_rows; i++) {
+        const size_t r = (size_t)(sg->row0 + i), at = (r * (size_t)hp->n_kv_head + (size_t)h) * hd;
+        (p->m->rope_inter ? p->kern->rope_inter : p->kern->rope_half)(
+            p->s->k + at, p->s->cs + r * half, p->s->sn + r * half, hp->head_dim);
+        p->kern->kv_put(kv, sg->pos0 + i, p->s->k + at, p->s->v + at);
+    }
+}
+
+/* Long contexts and more threads than KV heads: cut the keys at chunk borders, one task per chunk, and merge
+ * in order afterwards. The same operations in the same order as pn_attn_rows, so the same bits. */
+static void attention_split(struct pass *p, struct pn_team *t, const struct pn_layer *l, const struct rows *rows)
+{
+    struct pn_attn_scratch *as = &p->s->thread[t->tid].attn;
+    const int32_t kvh = p->m->hp.n_kv_head, hd = p->m->hp.head_dim, group = p->m->hp.n_head / kvh;
+    const size_t pf = pn_attn_part_floats(hd), slot = (size_t)(PRIVATE_ROWS * group) * pf;
+    int64_t i;
+    for (pn_step(t); (i = pn_next(t)) < (int64_t)rows->n_chunks * kvh;) {
+        const int32_t h = (int32_t)(i % kvh), chunk = (int32_t)(i / kvh);
+        int32_t j = 0;
+        while (rows->blocks[j].chunk0 + rows->blocks[j].n_chunks <= chunk)
+            j++;
+        const struct block *bl = &rows->blocks[j];
+        int32_t rest = chunk - bl->chunk0, st = 0;
+        if (l->cross)
+            for (;; st++) {
+                const struct pn_cross *c = p->b->cross[bl->stretch0 + st];
+                const int32_t n = chunks_of(bl->all_keys ? c->n_keys_all : c->n_keys);
+                if (rest < n)
+                    break;
+                rest -= n;
+            }
+        gather_q(p, as, l, bl, h);
+        const struct pn_keys ks = stretch(p, as, l, bl, st, h);
+        (use_bf16(p, &ks) ? p->kern->attn_bf16 : p->kern->attn)(
+            p->s->parts + (size_t)i * slot, as->q, (size_t)hd, bl->n_rows * group, as->n_keys, &ks.kv,
+            (int64_t)rest * PN_ATTN_CHUNK, ks.bias);
+    }
+    pn_barrier(t);
+    for (pn_step(t); (i = pn_next(t)) < (int64_t)rows->n_blocks * kvh;) {
+        const int32_t h = (int32_t)(i % kvh);
+        const struct block *bl = &rows->blocks[i / kvh];
+        float *acc = p->s->parts + ((size_t)bl->chunk0 * (size_t)kvh + (size_t)h) * slot;
+        for (int32_t c = 1; c < bl->n_chunks; c++)
+            for (int32_t r = 0; r < bl->n_rows * group; r++)
+                p->kern->attn_merge(acc + (size_t)r * pf,
+                                    acc + (size_t)c * (size_t)kvh * slot + (size_t)r * pf, hd);
+        scatter_out(p, acc, bl, h);
+    }
+    pn_barrier(t);
+}
+
+static void attention(struct pass *p, struct pn_team *t, const struct pn_layer *l, const struct rows *rows)
+{
+    struct pn_scratch *s = p->s;
+    struct pn_attn_scratch *as = &s->thread[t->tid].attn;
+    const int32_t kvh = p->m->hp.n_kv_head, group = p->m->hp.n_head / kvh;
+    const int64_t n_tasks = (int64_t)rows->n_blocks * kvh;
+    const size_t slot = (size_t)(PRIVATE_ROWS * group) * pn_attn_part_floats(p->m->hp.head_dim);
+    const bool split = rows->n <= PRIVATE_ROWS && rows->n_chunks > rows->n_blocks && n_tasks % t->n &&
+                       n_tasks < 8 * t->n && (size_t)rows->n_chunks * (size_t)kvh * slot <= s->parts_floats;
+    /* When each segment is one block, the task that reads a head's keys also stores the new ones: no barrier. */
+    const bool fused = !split && rows->n_blocks == p->b->n_segs;
+    int64_t i;
+    if (!l->cross && !fused) {
+        for (pn_step(t); (i = pn_next(t)) < (int64_t)p->b->n_segs * kvh;)
+            store_kv(p, l, &p->b->segs[i / kvh], (int32_t)(i % kvh));
+        pn_barrier(t);
+    }
+    if (split) {
+        attention_split(p, t, l, rows);
+        return;
+    }
+    for (pn_step(t); (i = pn_next(t)) < n_tasks;) {
+        /* last blocks first: under the causal mask they are the longest */
+        const struct block *bl = &rows->blocks[rows->n_blocks - 1 - i / kvh];
+        const int32_t h = (int32_t)(i % kvh);
+        if (!l->cross && fused)
+            store_kv(p, l, &p->b->segs[bl->stretch0], h);
+        gather_q(p, as, l, bl, h);
+        for (int32_t j = 0; j < bl->n_stretch; j++) {
+            const struct pn_keys ks = stretch(p, as, l, bl, j, h);
+            pn_attn_rows(p->kern, as, bl->n_rows * group, &ks, j == 0, use_bf16(p, &ks));
+        }
+        scatter_out(p, as->acc, bl, h);
+    }
+    pn_barrier(t);
+}
+
+/* ------------------------------------------------------------------------- layers */
+
+static void self_layer(struct pass *p, struct pn_team *t, const struct pn_layer *l)
+{
+    struct pn_scratch *s = p->s;
+    const struct rows *rows = &s->self;
+    const bool precise = p->b->precise;
+    struct pn_act act;
+    const bool want = pn_wants_act(p->kern, &l->wq, precise) || pn_wants_act(p->kern, &l->wk, precise) ||
+                      pn_wants_act(p->kern, &l->wv, precise);
+    struct pn_in in = stage(p, t, s->x, NULL, rows->n, p->m->hp.d_model, l->attn_norm.v, want, &act);
+    const struct pn_weight *w[] = {&l->wq, &l->wk, &l->wv};
+    float *const c[] = {s->q, s->k, s->v};
+    products(p, t, &in, 3, w, c);
+    attention(p, t, l, rows);
+    in = stage(p, t, s->q, NULL, rows->n, l->wo.k, NULL, pn_wants_act(p->kern, &l->wo, precise), &act);
+    product_add(p, t, &in, &l->wo, rows->index, 1.0f);
+    mlp(p, t, l, rows, 1.0f);
+}
+
+static void cross_layer(struct pass *p, struct pn_team *t, const struct pn_layer *l)
+{
+    struct pn_scratch *s = p->s;
+    const struct rows *rows = &s->attn;
+    const bool precise = p->b->precise;
+    struct pn_act act;
+    struct pn_in in = stage(p, t, s->x, rows->index, rows->n, p->m->hp.d_model, l->attn_norm.v,
+                            pn_wants_act(p->kern, &l->wq, precise), &act);
+    const struct pn_weight *w[] = {&l->wq};
+    float *const c[] = {s->q};
+    products(p, t, &in, 1, w, c);
+    attention(p, t, l, rows);
+    in = stage(p, t, s->q, NULL, rows->n, l->wo.k, NULL, pn_wants_act(p->kern, &l->wo, precise), &act);
+    product_add(p, t, &in, &l->wo, rows->index, l->attn_gate.v[0]);
+    if (s->mlp.n)
+        mlp(p, t, l, &s->mlp, l->mlp_gate.v[0]);
+}
+
+static void embed(struct pass *p, struct pn_team *t)
+{
+    struct pn_scratch *s = p->s;
+    const struct pn_hparams *hp = &p->m->hp;
+    const int32_t half = hp->head_dim / 2;
+    int64_t i;
+    for (pn_step(t); (i = pn_next(t)) < p->b->n_rows;) {
+        pn_weight_row(p->kern, &p->m->embd, p->b->rows[i].token, 0, hp->d_model,
+                      s->x + (size_t)i * (size_t)hp->d_model);
+        for (int32_t d = 0; d < half; d++) {
+            const float a = (float)s->pos[i] * p->m->inv_freq[d];
+            s->cs[i * half + d] = cosf(a);
+            s->sn[i * half + d] = sinf(a);
+        }
+    }
+    pn_barrier(t);
+}
+
+static void forward(struct pn_team *t, void *arg)
+{
+    struct pass *p = arg;
+    const struct pn_model *m = p->m;
+    struct pn_scratch *s = p->s;
+    embed(p, t);
+    for (int32_t i = 0; i < m->hp.n_layer; i++) {
+        const struct pn_layer *l = &m->layers[i];
+        /* One thread looks; the layer's barriers make all see the same answer at the next layer's start. */
+        if (atomic_load_explicit(&p->stop, memory_order_relaxed) == i + 1)
+            return;
+        if (t->tid == 0 && p->cancel && atomic_load_explicit(p->cancel, memory_order_relaxed))
+            atomic_store_explicit(&p->stop, i + 2, memory_order_relaxed);
+        if (!l->cross)
+            self_layer(p, t, l);
+        else if (s->attn.n)
+            cross_layer(p, t, l);
+        else
+            pn_barrier(t); /* keeps the cancel protocol: a barrier between two looks */
+    }
+    const int32_t first = p->b->first_logit_row, n = p->b->n_rows - first;
+    if (n <= 0)
+        return;
+    struct pn_act act;
+    const struct pn_in in = stage(p, t, s->x, s->self.index + first, n, m->hp.d_model, m->output_norm.v,
+                                  pn_wants_act(p->kern, &m->output, p->b->precise), &act);
+    const struct pn_weight *w[] = {&m->output};
+    float *const c[] = {p->logits};
+    products(p, t, &in, 1, w, c);
+}
+
+int pn_forward(const struct pn_model *m, const struct pn_batch *b, struct pn_scratch *s, float *logits,
+               const _Atomic int *cancel)
+{
+    struct pass p = {.m = m, .kern = &m->kern, .b = b, .s = s, .logits = logits, .cancel = cancel};
+    plan(&p);
+    pn_pool_run(m->threads, forward, &p);
+    return atomic_load(&p.stop) ? PUNA_E_CANCELLED : 0;
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Hyper-parameters, bound weights, and the forward passes. Immutable after pn_model_bind, except that the
+ * small vectors of the picture side (norms, biases, gates of the vision tower and the cross layers) are
+ * read from the file when the first picture comes: a text-only run then never touches those pages. */
+#ifndef PN_MODEL_H
+#define PN_MODEL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/mem.h"
+#include "file/source.h"
+#include "kern/kern.h"
+#include "pool/pool.h"
+
+struct puna_error;
+
+/* A matrix W[n][k] as it lies in the file. */
+struct pn_weight {
+    const uint8_t *data;
+    size_t row_bytes;
+    enum pn_type type;
+    int32_t n, k;
+};
+
+/* A small vector: where it lies, and its f32 copy once read (text norms at open, the rest lazily). */
+struct pn_vec {
+    const struct pn_tensor *t;
+    float *v; /* [n]; NULL until read */
+    int32_t n;
+};
+
+struct pn_layer {
+    bool cross;
+    int32_t ord;                                    /* index among the layers of its kind */
+    struct pn_vec attn_norm, ffn_norm;              /* [d_model] */
+    struct pn_weight wq, wk, wv, wo;                /* [n_head*hd][d], [n_kv*hd][d] x2, [d][n_head*hd] */
+    struct pn_weight gate, up, down;                /* [d_ff][d] x2, [d][d_ff] */
+    struct pn_vec q_norm, k_norm;                   /* cross: [head_dim] */
+    struct pn_vec attn_gate, mlp_gate;              /* cross: [1]; after reading: tanh applied */
+};
+
+struct pn_vlayer {
+    struct pn_vec ln1_w, ln1_b, ln2_w, ln2_b;       /* [v_dim] */
+    struct pn_weight wq, wk, wv, wo;                /* [v_dim][v_dim] */
+    struct pn_weight fc1, fc2;                      /* [v_ff][v_dim], [v_dim][v_ff] */
+    struct pn_vec fc1_b, fc2_b;
+    struct pn_vec gate_attn, gate_ffn;              /* global layers: [1], tanh applied after reading */
+};
+
+struct pn_vision {
+    int32_t grid, n_pos, n_pad;  /* patches per side; grid^2 + 1; zero tokens that fill a tile to 8 */
+    int32_t n_out;               /* v_dim * (1 + n_inter) */
+    struct pn_weight patch;      /* [v_dim][channels*patch*patch] */
+    struct pn_vec class_embd, pre_ln_w, pre_ln_b, post_ln_w, post_ln_b;
+    struct pn_weight pos_embd;   /* [n_pos][v_dim] */
+    struct pn_weight tile_embd;  /* [n_ratio+1][v_tiles*n_pos*v_dim] */
+    struct pn_weight pre_tile, post_tile; /* [n_ratio+1][v_tiles*v_dim] */
+    struct pn_vec pos_gate;      /* after reading: 1 - tanh g */
+    struct pn_vec tile_gate;     /* after reading: tanh g, of the same g (a tensor of its own in GGUF only) */
+    struct pn_vec pre_gate, post_gate;
+    struct pn_vlayer *local, *global;
+    struct pn_weight proj;       /* [d_model][n_out] */
+    struct pn_vec proj_b;
+};
+
+struct pn_model {
+    struct pn_source *src;
+    struct pn_hparams hp;
+    struct pn_kern kern;
+    int threads;
+    struct pn_arena *mem;
+    struct pn_weight embd, output;
+    struct pn_vec output_norm;
+    struct pn_layer *layers;
+    float *inv_freq;             /* [head_dim/2], llama3 scaling applied */
+    bool rope_inter;
+    struct pn_vision *vision;    /* NULL: text only */
+    pthread_mutex_t lazy_lock;
+    _Atomic bool lazy_done;
+};
+
+/* Bind names to views and check every shape against the hyper-parameters. Takes over src on success. */
+int pn_model_bind(struct pn_model **out, struct pn_source *src, const struct pn_kern *kern, int threads,
+                  struct puna_error *err);
+void pn_model_free(struct pn_model **m);
+/* Read the picture side's small vectors (once; thread-safe). */
+int pn_model_vision_ready(struct pn_model *m, struct puna_error *err);
+
+/* ---------------------------------------------------------------- products (mm.c) */
+
+/* Input rows of a product, in the forms its weights want. */
+struct pn_in {
+    const float *x; /* [m][k] (+ldx) */
+    size_t ldx;
+    const struct pn_act *act; /* NULL when no weight of the step needs it */
+    int32_t m;
+};
+/* Whether the product with w takes int8 activations (else f32 rows). */
+bool pn_wants_act(const struct pn_kern *k, const struct pn_weight *w, bool precise);
+/* c[m][n1-n0] (+ldc) = in * w[n0..n1)^T */
+void pn_mm_slab(const struct pn_kern *k, const struct pn_weight *w, int32_t n0, int32_t n1,
+                const struct pn_in *in, float *c, size_t ldc, bool precise);
+/* Rows of a weight per task for m input rows on n_threads threads. */
+int32_t pn_slab_rows(int32_t n, int32_t m, int n_threads);
+/* Row r of w (columns col .. col+n) to f32; col and n multiples of the block. */
+void pn_weight_row(const struct pn_kern *k, const struct pn_weight *w, int64_t r, int64_t col, int64_t n,
+                   float *dst);
+
+/* ---------------------------------------------------------------- attention over a KV store (attn.c) */
+
+#define PN_ATTN_ROWS 96 /* query rows per task, about */
+
+/* Scratch of one thread. */
+struct pn_attn_scratch {
+    float *q;    /* [PN_ATTN_ROWS][hd] */
+    float *part; /* [PN_ATTN_ROWS] parts */
+    float *acc;
+    int32_t *n_keys; /* [PN_ATTN_ROWS] */
+};
+size_t pn_attn_scratch_floats(int32_t hd);
+void pn_attn_scratch_init(struct pn_attn_scratch *s, float *mem, int32_t hd);
+
+/* One stretch of keys a set of rows looks at. */
+struct pn_keys {
+    struct pn_kv_view kv;
+    const float *bias; /* NULL or [cap] */
+};
+/* acc (already holding earlier stretches unless first) takes in keys [0, n_keys[i]) of ks for nq rows of s->q. */
+void pn_attn_rows(const struct pn_kern *k, struct pn_attn_scratch *s, int32_t nq, const struct pn_keys *ks,
+                  bool first, bool bf16);
+
+/* ---------------------------------------------------------------- text decoder (forward.c) */
+
+/* K/V of one picture for all cross layers: built by pn_vision_encode, immutable afterwards. */
+struct pn_cross {
+    int32_t n_keys;      /* real tiles * n_pos */
+    int32_t n_keys_all;  /* plus padding tiles (hf_rows only) */
+    float *bias;         /* [n_keys_all]: log multiplicity (hf_rows only), else NULL */
+    struct pn_kv_view *kv; /* [n_cross][n_kv_head] */
+    void *mem;
+    size_t bytes;
+};
+
+/* KV cache of one sequence. */
+struct pn_kv {
+    enum pn_kv_type type;
+    int32_t cap;
+    struct pn_kv_view *view; /* [self layer ordinal][n_kv_head] */
+    void *mem;
+    size_t bytes;
+};
+size_t pn_kv_total_bytes(const struct pn_hparams *hp, enum pn_kv_type type, int32_t cap);
+int pn_kv_open(struct pn_kv **out, const struct pn_hparams *hp, enum pn_kv_type type, int32_t cap,
+               struct puna_error *err);
+void pn_kv_close(struct pn_kv **kv);
+/* Views into mem for n_sets x n_kv_head (K, V, scales one after another); returns the bytes they take;
+ * view == NULL: count only. */
+size_t pn_kv_layout(struct pn_kv_view *view, uint8_t *mem, int32_t n_sets, int32_t n_kv_head,
+                    enum pn_kv_type type, int32_t hd, int64_t cap);
+
+/* Rows of one forward pass. A segment is consecutive tokens of one sequence; several sequences may
+ * share a pass (their rows share the products). */
+struct pn_segment {
+    struct pn_kv *kv;
+    int32_t row0, n_rows, pos0;
+};
+struct pn_row {
+    int32_t token;
+    int32_t img_lo, img_hi; /* pictures [img_lo, img_hi) of `cross` are visible; lo == hi: none */
+};
+struct pn_batch {
+    const struct pn_row *rows; /* [n_rows] */
+    int32_t n_rows;
+    const struct pn_segment *segs;
+    int32_t n_segs;
+    struct pn_cross *const *cross; /* all pictures the rows refer to */
+    int32_t n_cross;
+    bool precise, hf_rows;
+    int32_t first_logit_row; /* logits wanted for rows first .. n_rows-1; n_rows: none */
+};
+
+struct pn_scratch; /* buffers for up to max_rows rows and sequences of up to max_keys tokens */
+size_t pn_scratch_bytes(const struct pn_model *m, int32_t max_rows, int32_t max_keys);
+int pn_scratch_open(struct pn_scratch **out, const struct pn_model *m, int32_t max_rows, int32_t max_keys,
+                    struct puna_error *err);
+void pn_scratch_close(struct pn_scratch **s);
+
+/* Run the batch; logits [n_rows - first_logit_row][n_vocab]. cancel (may be NULL) is looked at once per
+ * layer: PUNA_E_CANCELLED leaves the KV rows of the batch undefined (they are beyond the sequence's length). */
+int pn_forward(const struct pn_model *m, const struct pn_batch *b, struct pn_scratch *s, float *logits,
+               const _Atomic int *cancel);
+
+/* ---------------------------------------------------------------- vision encoder (vision.c) */
+
+struct pn_vision_job {
+    const float *pixels;      /* [tiles_h*tiles_w][3][S][S] */
+    int32_t tiles_h, tiles_w, ratio_id;
+    bool precise;
+    bool full;                /* no empty-tile reduction */
+    enum pn_kv_type kv_type;  /* of the cross K/V */
+    bool hf_rows;             /* padding tiles' K/V too */
+    float *features;          /* NULL or [n real tiles][n_pos][n_out] */
+    struct pn_cross *cross;   /* NULL or an allocated store to fill (pn_cross_open) */
+    const _Atomic int *cancel;
+    void (*progress)(void *user, double done, double total); /* from the calling thread; may be NULL */
+    void *progress_user;
+};
+int pn_cross_open(struct pn_cross **out, const struct pn_model *m, enum pn_kv_type type, int32_t n_tiles,
+                  bool hf_rows, bool full, struct puna_error *err);
+void pn_cross_close(struct pn_cross **c);
+size_t pn_cross_bytes(const struct pn_model *m, enum pn_kv_type type, int32_t n_tiles, bool hf_rows,
+                      bool full);
+size_t pn_vision_scratch_bytes(const struct pn_model *m, int32_t n_tiles, bool precise, bool full);
+int pn_vision_encode(struct pn_model *m, const struct pn_vision_job *job, struct puna_error *err);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One OpenMP parallel region, many steps inside it.
+ *
+ * A forward pass is one function run by every thread of a team. Its steps are loops over tasks taken from a
+ * counter (so that a slow or preempted core does not hold up the rest), separated by barriers. A task always
+ * computes the same outputs whatever thread takes it, so results do not depend on the thread count.
+ *
+ *     for (pn_step(t); (i = pn_next(t)) < n_tasks;) work(i);
+ *     pn_barrier(t);
+ */
+#ifndef PN_POOL_H
+#define PN_POOL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PN_POOL_STEPS 8 /* counters in flight; two would do, as steps are separated by barriers */
+
+struct pn_pool_shared {
+    struct {
+        _Atomic int64_t next;
+        char pad[64 - sizeof(int64_t)];
+    } counter[PN_POOL_STEPS];
+};
+
+struct pn_team {
+    int tid, n;    /* this thread, threads in the team */
+    uint32_t step; /* steps begun so far: the same in every thread */
+    struct pn_pool_shared *shared;
+};
+
+typedef void (*pn_team_fn)(struct pn_team *t, void *arg);
+
+/* Run fn on `threads` threads and wait. Fewer threads than asked may run (OpenMP's right). */
+void pn_pool_run(int threads, pn_team_fn fn, void *arg);
+
+/* All threads of the team reach this before any goes on. */
+void pn_barrier(const struct pn_team *t);
+
+/* Begin a step (all threads call it; a barrier lies between two steps that share data, and at the
+ * latest between a step and its successor's successor). */
+static inline void pn_step(struct pn_team *t)
+{
+    t->step++;
+    /* The next step's counter is nobody's now: its last user was PN_POOL_STEPS steps ago. */
+    if (t->tid == 0)
+        atomic_store_explicit(&t->shared->counter[(t->step + 1) % PN_POOL_STEPS].next, 0,
+                              memory_order_relaxed);
+}
+static inline int64_t pn_next(struct pn_team *t)
+{
+    return atomic_fetch_add_explicit(&t->shared->counter[t->step % PN_POOL_STEPS].next, 1,
+                                     memory_order_relaxed);
+}
+
+#endif
