@@ -196,6 +196,12 @@ int pn_kern_select(struct pn_kern *k, const char *name, struct puna_error *err);
 const char *pn_tier_name(enum pn_tier t);
 int pn_tier_built(enum pn_tier t);
 int pn_tier_usable(enum pn_tier t);
+/* The tier called name, or -1. */
+int pn_tier_by_name(const char *name);
+/* Slot i = 0, 1, ... of the table that pn_kern_select(name) builds: the slot's name, and the name of the
+ * tier whose kernel fills it (NULL: an optional slot that is empty). Returns 0, or -1: no more
+ * slots, or no such tier here. */
+int pn_kern_slot(const char *name, int i, const char **slot, const char **kernel_tier);
 
 /* One per tier; each overrides slots of a table that lower tiers have filled. */
 void pn_kern_init_scalar(struct pn_kern *k);

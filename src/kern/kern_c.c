@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kern/kern_c.h"
 #include "kern/kern_math.h"
 #include "kern/kv_layout.h"
 #include "quant/blocks.h"
@@ -80,6 +81,14 @@ static void dequant_bf16(float *dst, const void *src, int64_t n)
     for (int64_t i = 0; i < n; i++)
         dst[i] = pn_bf16_to_f32(pn_le16(p + 2 * i));
 }
+
+const pn_dequant_fn pn_dequant_c[PN_TYPE_COUNT] = {
+    [PN_F32] = dequant_f32,   [PN_F16] = dequant_f16,       [PN_BF16] = dequant_bf16,
+    [PN_Q4_0] = dequant_q4_0, [PN_Q4_1] = dequant_q4_1,     [PN_Q5_0] = dequant_q5_0,
+    [PN_Q5_1] = dequant_q5_1, [PN_Q8_0] = dequant_q8_0,     [PN_IQ4_NL] = dequant_iq4_nl,
+    [PN_Q2_K] = dequant_q2_k, [PN_Q3_K] = dequant_q3_k,     [PN_Q4_K] = dequant_q4_k,
+    [PN_Q5_K] = dequant_q5_k, [PN_Q6_K] = dequant_q6_k,     [PN_IQ4_XS] = dequant_iq4_xs,
+};
 
 /* ---- int8 products: mm_<type> ---- */
 
@@ -188,10 +197,8 @@ MM256(iq4_xs)
 /* ---- f32 products: mm_f32_<type> ---- */
 
 /* 256 weights of a row are dequantised at a time and used for up to 16 rows of x. */
-typedef void (*dequant_fn)(float *dst, const void *src, int64_t n);
-
 static void mm_f32_any(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, int32_t k,
-                       const float *x, size_t ldx, int32_t m, dequant_fn dequant,
+                       const float *x, size_t ldx, int32_t m, pn_dequant_fn dequant,
                        size_t bytes_per_256)
 {
     for (int32_t j = 0; j < n; j++) {
@@ -520,9 +527,8 @@ void pn_kern_init_scalar(struct pn_kern *k)
 {
     memset(k, 0, sizeof *k);
     k->tier = "scalar";
-#define TYPED(id, type)                                                                           \
-    k->mm_f32[id] = mm_f32_##type;                                                                \
-    k->dequant[id] = dequant_##type
+    memcpy(k->dequant, pn_dequant_c, sizeof k->dequant);
+#define TYPED(id, type) k->mm_f32[id] = mm_f32_##type
 #define QUANTISED(id, type)                                                                       \
     TYPED(id, type);                                                                              \
     k->mm[id] = mm_##type

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 libcore_la_SOURCES += src/quant/types.c src/quant/types.h src/quant/blocks.h
