@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # One convenience library per tier; a tier's list is its one place.
+# While a list is empty its tier counts as impossible: configure leaves it out and says so.
 if HAVE_KERN_NEON
 noinst_LTLIBRARIES += libkern_neon.la
 libcore_la_LIBADD += libkern_neon.la
