@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Quantised matrix products with VPDPBUSD: the mm[] slots of the avx512vnni tier.
+ *
+ * One path for every M. 32 weight rows x one super-block are unpacked to a tile in L1: unsigned bytes,
+ * [k/4][16 rows][4], so that one instruction multiplies four columns of 16 rows with four broadcast
+ * activations, and no horizontal sum is ever needed. All m activation rows then pass over the tile in
+ * register tiles of up to 6 x 32 outputs. The transposition is done on 16-byte pieces of the packed
+ * nibbles, before they are split, and costs about as much as two activation rows: so one activation
+ * row runs from the same code at more than the memory can deliver.
+ *
+ * VPDPBUSD wants unsigned weights. Types whose q is signed are stored as u = q + offset, and the sum of
+ * a sub-block starts at -offset * (sum of its activations) instead of 0: all integers, exact. */
+#ifndef __AVX512VNNI__
+#error "build this file with the flags of the avx512vnni tier"
+#endif
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "kern/kern.h"
+#include "quant/blocks.h"
+#include "x86_mm512.h"
+#include "x86_unpack.h"
+
+#define NR 32       /* weight rows per tile: two panels of 16 lanes */
+#define MR 6        /* activation rows per register tile */
+#define M_CHUNK 512 /* activation rows per pass: their sums take 64 KiB of stack */
+
+/* How the sub-block sums of a super-block become one f32 per output (kern.h, mm). */
+enum scheme {
+    INT_32,     /* 8 integer scales, no mins                        IQ4_XS */
+    INT_32_MIN, /* 8 integer scales and mins                        Q4_K, Q5_K */
+    INT_16,     /* 16 integer scales                                Q6_K, Q3_K */
+    INT_1_MIN,  /* scales already multiplied into the bytes, 16 mins  Q2_K */
+    F32_32,     /* 8 f32 scales                                     Q4_0, Q5_0, Q8_0, IQ4_NL */
+    F32_32_MIN  /* 8 f32 scales and mins                            Q4_1, Q5_1 */
+};
+
+/* The activation rows of one register tile. */
+struct act_rows {
+    const int8_t *q;    /* [MR][256] */
+    const int16_t *s32; /* [MR][8] */
+    const int16_t *s16; /* [MR][16] */
+    const float *d;     /* [MR] */
+};
+
+static inline __attribute__((always_inline)) __m512i bcast4(const void *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return _mm512_set1_epi32(v);
+}
+
+/* c[mr][32] += one super-block. scheme and mr are constants at every call. */
+static inline __attribute__((always_inline)) void tile_body(enum scheme scheme, int mr,
+                                                            const struct panel *t,
+                                                            const struct act_rows *a, int offset,
+                                                            float *c)
+{
+    const int n_sub = scheme == INT_16 ? 16 : scheme == INT_1_MIN ? 1 : 8;
+    const int steps = 64 / n_sub; /* of four columns, per sub-block */
+    const int is_f32 = scheme == F32_32 || scheme == F32_32_MIN;
+    const int has_offset = scheme == INT_32 || scheme == INT_16 || scheme == F32_32;
+
+    int32_t start[MR][16] __attribute__((aligned(64)));
+    float sums[MR][8] __attribute__((aligned(32)));
+    if (has_offset) {
+        const __m512i neg = _mm512_set1_epi32(-offset);
+        for (int i = 0; i < mr; i++) {
+            if (scheme == INT_16) {
+                const __m256i s = _mm256_loadu_si256((const void *)(a->s16 + 16 * i));
+                _mm512_store_si512(start[i], _mm512_mullo_epi32(_mm512_cvtepi16_epi32(s), neg));
+            } else {
+                const __m128i s = _mm_loadu_si128((const void *)(a->s32 + 8 * i));
+                _mm256_store_si256((void *)start[i],
+                                   _mm256_mullo_epi32(_mm256_cvtepi16_epi32(s),
+                                                      _mm512_castsi512_si256(neg)));
+            }
+        }
+    }
+    if (scheme == F32_32_MIN) {
+        for (int i = 0; i < mr; i++) {
+            const __m128i s = _mm_loadu_si128((const void *)(a->s32 + 8 * i));
+            _mm256_store_ps(sums[i], _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(s)));
+        }
+    }
+
+    __m512i tot0[MR], tot1[MR]; /* integer sums, or f32 bits */
+    PRAGMA_UNROLL
+    for (int i = 0; i < mr; i++)
+        tot0[i] = tot1[i] = _mm512_setzero_si512();
+
+    for (int g = 0; g < n_sub; g++) {
+        __m512i x0[MR], x1[MR];
+        PRAGMA_UNROLL
+        for (int i = 0; i < mr; i++)
+            x0[i] = x1[i] = has_offset ? _mm512_set1_epi32(start[i][g]) : _mm512_setzero_si512();
+        const uint8_t *w0 = t[0].w[g * steps], *w1 = t[1].w[g * steps];
+        const int8_t *q = a->q + 4 * g * steps;
+#define STEP(k)                                                                                   \
+    do {                                                                                          \
+        const __m512i u0 = _mm512_load_si512(w0 + 64 * (k)), u1 = _mm512_load_si512(w1 + 64 * (k)); \
+        PRAGMA_UNROLL                                                                             \
+        for (int i = 0; i < mr; i++) {                                                            \
+            const __m512i b = bcast4(q + 256 * i + 4 * (k));                                      \
+            x0[i] = _mm512_dpbusd_epi32(x0[i], u0, b);                                            \
+            x1[i] = _mm512_dpbusd_epi32(x1[i], u1, b);                                            \
+        }                                                                                         \
+    } while (0)
+        if (steps <= 8) {
+            PRAGMA_UNROLL
+            for (int k = 0; k < steps; k++)
+                STEP(k);
+        } else {
+            for (int k = 0; k < steps; k += 8) {
+                STEP(k);
+                STEP(k + 1);
+                STEP(k + 2);
+                STEP(k + 3);
+                STEP(k + 4);
+                STEP(k + 5);
+                STEP(k + 6);
+                STEP(k + 7);
+            }
+        }
+#undef STEP
+        if (scheme == INT_1_MIN) {
+            PRAGMA_UNROLL
+            for (int i = 0; i < mr; i++) {
+                tot0[i] = x0[i];
+                tot1[i] = x1[i];
+            }
+        } else if (!is_f32) {
+            const __m512i s0 = _mm512_load_si512(t[0].s.sc[g]), s1 = _mm512_load_si512(t[1].s.sc[g]);
+            PRAGMA_UNROLL
+            for (int i = 0; i < mr; i++) {
+                tot0[i] = _mm512_add_epi32(tot0[i], _mm512_mullo_epi32(x0[i], s0));
+                tot1[i] = _mm512_add_epi32(tot1[i], _mm512_mullo_epi32(x1[i], s1));
+            }
+        } else {
+            const __m512 s0 = _mm512_load_ps(t[0].s.g.d[g]), s1 = _mm512_load_ps(t[1].s.g.d[g]);
+            PRAGMA_UNROLL
+            for (int i = 0; i < mr; i++) {
+                __m512 y0 = _mm512_fmadd_ps(s0, _mm512_cvtepi32_ps(x0[i]), _mm512_castsi512_ps(tot0[i]));
+                __m512 y1 = _mm512_fmadd_ps(s1, _mm512_cvtepi32_ps(x1[i]), _mm512_castsi512_ps(tot1[i]));
+                if (scheme == F32_32_MIN) {
+                    const __m512 s = _mm512_set1_ps(sums[i][g]);
+                    y0 = _mm512_fmadd_ps(_mm512_load_ps(t[0].s.g.m[g]), s, y0);
+                    y1 = _mm512_fmadd_ps(_mm512_load_ps(t[1].s.g.m[g]), s, y1);
+                }
+                tot0[i] = _mm512_castps_si512(y0);
+                tot1[i] = _mm512_castps_si512(y1);
+            }
+        }
+    }
+
+    PRAGMA_UNROLL
+    for (int i = 0; i < mr; i++) {
+        __m512 y0, y1;
+        if (is_f32) {
+            y0 = _mm512_castsi512_ps(tot0[i]);
+            y1 = _mm512_castsi512_ps(tot1[i]);
+        } else {
+            y0 = _mm512_mul_ps(_mm512_load_ps(t[0].d), _mm512_cvtepi32_ps(tot0[i]));
+            y1 = _mm512_mul_ps(_mm512_load_ps(t[1].d), _mm512_cvtepi32_ps(tot1[i]));
+        }
+        if (scheme == INT_32_MIN || scheme == INT_1_MIN) {
+            const int pairs = scheme == INT_32_MIN ? 4 : 8;
+            const int16_t *s = scheme == INT_32_MIN ? a->s32 + 8 * i : a->s16 + 16 * i;
+            __m512i j0 = _mm512_setzero_si512(), j1 = j0;
+            PRAGMA_UNROLL
+            for (int p = 0; p < pairs; p++) {
+                const __m512i b = bcast4(s + 2 * p);
+                j0 = _mm512_dpwssd_epi32(j0, _mm512_load_si512(t[0].mn[p]), b);
+                j1 = _mm512_dpwssd_epi32(j1, _mm512_load_si512(t[1].mn[p]), b);
+            }
+            y0 = _mm512_fnmadd_ps(_mm512_load_ps(t[0].dmin), _mm512_cvtepi32_ps(j0), y0);
+            y1 = _mm512_fnmadd_ps(_mm512_load_ps(t[1].dmin), _mm512_cvtepi32_ps(j1), y1);
+        }
+        const __m512 d = _mm512_set1_ps(a->d[i]);
+        _mm512_store_ps(c + 32 * i, _mm512_fmadd_ps(y0, d, _mm512_load_ps(c + 32 * i)));
+        _mm512_store_ps(c + 32 * i + 16, _mm512_fmadd_ps(y1, d, _mm512_load_ps(c + 32 * i + 16)));
+    }
+}
+
+typedef void tile_fn(const struct panel *t, const struct act_rows *a, int offset, float *c);
+
+#define TILE(scheme, mr)                                                                          \
+    static __attribute__((noinline)) void tile_##scheme##_##mr(                                   \
+        const struct panel *t, const struct act_rows *a, int offset, float *c)                    \
+    {                                                                                             \
+        tile_body(scheme, mr, t, a, offset, c);                                                   \
+    }
+#define TILES(scheme)                                                                             \
+    TILE(scheme, 1)                                                                               \
+    TILE(scheme, 2)                                                                               \
+    TILE(scheme, 3)                                                                               \
+    TILE(scheme, 4)                                                                               \
+    TILE(scheme, 5)                                                                               \
+    TILE(scheme, 6)                                                                               \
+    static tile_fn *const tiles_##scheme[MR + 1] = { NULL,                                        \
+                                                     tile_##scheme##_1,                           \
+                                                     tile_##scheme##_2,                           \
+                                                     tile_##scheme##_3,                           \
+                                                     tile_##scheme##_4,                           \
+                                                     tile_##scheme##_5,                           \
+                                                     tile_##scheme##_6 };
+TILES(INT_32)
+TILES(INT_32_MIN)
+TILES(INT_16)
+TILES(INT_1_MIN)
+TILES(F32_32)
+TILES(F32_32_MIN)
+
+static inline __attribute__((always_inline)) void mm_body(unpack_fn *unpack, tile_fn *const *tiles,
+                                                          int offset, size_t block_bytes, float *c,
+                                                          size_t ldc, const void *w,
+                                                          size_t row_bytes, int32_t n,
+                                                          const struct pn_act *a, int32_t m0,
+                                                          int32_t m)
+{
+    struct panel t[2] __attribute__((aligned(64)));
+    float acc[M_CHUNK * NR] __attribute__((aligned(64)));
+
+    for (int32_t n0 = 0; n0 < n; n0 += NR) {
+        const int32_t rows = n - n0 < NR ? n - n0 : NR;
+        const uint8_t *row[NR]; /* missing rows repeat the last one; their sums are not stored */
+        for (int r = 0; r < NR; r++)
+            row[r] = (const uint8_t *)w + (size_t)(n0 + (r < rows ? r : rows - 1)) * row_bytes;
+
+        for (int32_t mc = 0; mc < m; mc += M_CHUNK) {
+            const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
+            memset(acc, 0, (size_t)mm * NR * sizeof *acc);
+            for (int32_t b = 0; b < a->nb; b++) {
+                const int32_t cols = a->k - b * PN_QK < PN_QK ? a->k - b * PN_QK : PN_QK;
+                const size_t at = (size_t)b * block_bytes;
+                unpack(&t[0], row, at, cols);
+                unpack(&t[1], row + 16, at, cols);
+                const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
+                /* nearly equal register tiles: 7 rows run as 4 + 3 */
+                const int32_t n_tiles = (mm + MR - 1) / MR;
+                int32_t i = 0;
+                for (int32_t it = 0; it < n_tiles; it++) {
+                    const int32_t mr = (mm - i + n_tiles - it - 1) / (n_tiles - it);
+                    const struct act_rows ar = {
+                        a->q + (r0 + (size_t)i) * PN_QK, a->s32 + (r0 + (size_t)i) * 8,
+                        a->s16 + (r0 + (size_t)i) * 16, a->d + r0 + i
+                    };
+                    tiles[mr](t, &ar, offset, acc + (size_t)i * NR);
+                    i += mr;
+                }
+            }
+            for (int32_t i = 0; i < mm; i++)
+                memcpy(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)i * NR,
+                       (size_t)rows * sizeof *c);
+        }
+    }
+}
+
+#define MM(type, scheme, offset, block_bytes)                                                     \
+    static void mm_##type##_avx512vnni(float *c, size_t ldc, const void *w, size_t row_bytes,     \
+                                       int32_t n, const struct pn_act *a, int32_t m0, int32_t m)  \
+    {                                                                                             \
+        mm_body(unpack_##type, tiles_##scheme, offset, block_bytes, c, ldc, w, row_bytes, n, a,   \
+                m0, m);                                                                           \
+    }
+MM(q4_k, INT_32_MIN, 0, sizeof(struct pn_q4_k))
+MM(q5_k, INT_32_MIN, 0, sizeof(struct pn_q5_k))
+MM(q6_k, INT_16, 32, sizeof(struct pn_q6_k))
+MM(q3_k, INT_16, 4, sizeof(struct pn_q3_k))
+MM(q2_k, INT_1_MIN, 0, sizeof(struct pn_q2_k))
+MM(iq4_xs, INT_32, 128, sizeof(struct pn_iq4_xs))
+MM(q8_0, F32_32, 128, 8 * sizeof(struct pn_q8_0))
+MM(q4_0, F32_32, 8, 8 * sizeof(struct pn_q4_0))
+MM(q5_0, F32_32, 16, 8 * sizeof(struct pn_q5_0))
+MM(iq4_nl, F32_32, 128, 8 * sizeof(struct pn_iq4_nl))
+MM(q4_1, F32_32_MIN, 0, 8 * sizeof(struct pn_q4_1))
+MM(q5_1, F32_32_MIN, 0, 8 * sizeof(struct pn_q5_1))
+
+void pn_kern_init_avx512vnni(struct pn_kern *k)
+{
+    k->mm[PN_Q4_K] = mm_q4_k_avx512vnni;
+    k->mm[PN_Q5_K] = mm_q5_k_avx512vnni;
+    k->mm[PN_Q6_K] = mm_q6_k_avx512vnni;
+    k->mm[PN_Q3_K] = mm_q3_k_avx512vnni;
+    k->mm[PN_Q2_K] = mm_q2_k_avx512vnni;
+    k->mm[PN_IQ4_XS] = mm_iq4_xs_avx512vnni;
+    k->mm[PN_Q8_0] = mm_q8_0_avx512vnni;
+    k->mm[PN_Q4_0] = mm_q4_0_avx512vnni;
+    k->mm[PN_Q5_0] = mm_q5_0_avx512vnni;
+    k->mm[PN_IQ4_NL] = mm_iq4_nl_avx512vnni;
+    k->mm[PN_Q4_1] = mm_q4_1_avx512vnni;
+    k->mm[PN_Q5_1] = mm_q5_1_avx512vnni;
+}
