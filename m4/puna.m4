@@ -14,7 +14,8 @@ AC_ARG_ENABLE([$1], [AS_HELP_STRING([--disable-$1], [do not build the $1 kernels
 pn_tier_$1=no
 AS_CASE([" $pn_tier_host "], [*" $1 "*], [
   AS_IF([test "x$enable_simd" = xno && test "x$enable_$1" = xauto], [enable_$1=no])
-  AS_IF([grep "^libkern_$1_la_SOURCES = ." "$srcdir"/simd/*/local.mk > /dev/null], [], [enable_$1=no])
+  AS_IF([grep "^libkern_$1_la_SOURCES = ." "$srcdir"/simd/*/local.mk > /dev/null &&
+         grep "^void pn_kern_init_$1(" "$srcdir"/simd/*/*.c > /dev/null], [], [enable_$1=no])
   AS_IF([test "x$enable_$1" != xno], [
     pn_save_CFLAGS=$CFLAGS
     CFLAGS="$2 $CFLAGS"

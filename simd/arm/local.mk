@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # One convenience library per tier; a tier's list is its one place.
-# While a list is empty its tier counts as impossible: configure leaves it out and says so.
+# While a list is empty, or no file has pn_kern_init_TIER, the tier counts as impossible.
+# The second is found out by configure: touch this file to make it look again.
 if HAVE_KERN_NEON
 noinst_LTLIBRARIES += libkern_neon.la
 libcore_la_LIBADD += libkern_neon.la
