@@ -278,7 +278,8 @@ PUNA_API const float *puna_session_logits(const puna_session *s);
 
 /* Stop the running eval/generate of this session: it returns PUNA_E_CANCELLED within about one layer's time.
  * Safe from other threads and signal handlers. The session stays usable: what was computed stays,
- * the rest is still pending. The flag clears when a call has honoured it. */
+ * the rest is still pending. A request that comes while no call runs stops the next one at once;
+ * it is forgotten when a call returns. */
 PUNA_API void puna_session_cancel(puna_session *s);
 
 struct puna_logit_bias { int32_t id; float bias; };

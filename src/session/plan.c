@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a session will cost in memory, and what the machine has. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "session/session.h"
+
+double pn_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* First number of the file, or of its line that starts with key; -1 when there is none ("max"). */
+static int64_t number_in(const char *path, const char *key)
+{
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return -1;
+    char line[256];
+    int64_t value = -1;
+    while (fgets(line, sizeof line, f)) {
+        const char *p = line;
+        if (key) {
+            if (strncmp(line, key, strlen(key)))
+                continue;
+            p += strlen(key);
+        }
+        char *end;
+        const long long v = strtoll(p, &end, 10);
+        if (end != p)
+            value = v;
+        break;
+    }
+    fclose(f);
+    return value;
+}
+
+size_t pn_memory_available(void)
+{
+    size_t have = SIZE_MAX;
+    const int64_t kib = number_in("/proc/meminfo", "MemAvailable:");
+    if (kib >= 0)
+        have = (size_t)kib * 1024;
+    /* cgroup v2, then v1: what the limit leaves beside memory that cannot be reclaimed */
+    const struct {
+        const char *limit, *usage, *stat, *file;
+    } cg[] = {{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat",
+               "file "},
+              {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+               "/sys/fs/cgroup/memory/memory.stat", "total_cache "}};
+    for (size_t i = 0; i < sizeof cg / sizeof *cg; i++) {
+        const int64_t limit = number_in(cg[i].limit, NULL), usage = number_in(cg[i].usage, NULL);
+        if (limit < 0 || usage < 0)
+            continue;
+        const int64_t file = number_in(cg[i].stat, cg[i].file);
+        const int64_t left = limit - usage + (file > 0 ? file : 0);
+        if (left < 0)
+            have = 0;
+        else if ((uint64_t)left < have)
+            have = (size_t)left;
+        break;
+    }
+    return have;
+}
+
+int pn_session_plan(const struct pn_model *m, const struct puna_session_params *par,
+                    struct puna_memory_plan *plan)
+{
+    static const enum pn_kv_type types[] = {PN_KV_F16, PN_KV_F32, PN_KV_BF16, PN_KV_Q8};
+    const bool precise = par->precise;
+    const enum pn_kv_type kv = precise ? PN_KV_F32 : types[par->kv_type & 3];
+    const int32_t ctx = par->ctx > 0 ? par->ctx : m->hp.n_ctx_train < 4096 ? m->hp.n_ctx_train : 4096;
+    const int32_t chunk = par->chunk > 0 ? par->chunk : 256;
+    memset(plan, 0, sizeof *plan);
+    for (size_t i = 0; i < m->src->n_maps; i++)
+        plan->file_bytes += m->src->maps[i]->size;
+    plan->kv_bytes = pn_kv_total_bytes(&m->hp, kv, ctx);
+    plan->scratch_bytes = pn_scratch_bytes(m, chunk < ctx ? chunk : ctx, ctx) +
+                          (size_t)m->hp.n_vocab * sizeof(float);
+    if (m->vision) {
+        const int32_t t = m->hp.v_tiles;
+        plan->cross_bytes_per_image = pn_cross_bytes(m, kv, t, par->hf_rows, par->full_tiles);
+        plan->vision_scratch_bytes =
+            pn_vision_scratch_bytes(m, t, precise, par->full_tiles) +
+            (size_t)t * 3 * (size_t)m->hp.v_image * (size_t)m->hp.v_image * sizeof(float);
+    }
+    plan->available_bytes = par->max_memory ? par->max_memory : pn_memory_available();
+    return 0;
+}
