@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+check_PROGRAMS += tests/checkkern/checkkern
+tests_checkkern_checkkern_SOURCES = tests/checkkern/checkkern.h tests/checkkern/main.c \
+	tests/checkkern/harness.c tests/checkkern/check_mm.c tests/checkkern/check_vec.c \
+	tests/checkkern/check_attn.c tests/checkkern/bench.c
+tests_checkkern_checkkern_LDADD = libcore.la $(DEPS_LIBS)
+TESTS += tests/checkkern/checkkern

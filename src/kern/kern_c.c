@@ -143,7 +143,7 @@ static size_t act_cell(const struct pn_act *a, int32_t b, int32_t i)
                           const struct pn_act *a, int32_t m0, int32_t m)                          \
     {                                                                                             \
         mm_clear(c, ldc, n, m);                                                                   \
-        for (int32_t j = 0; j < n; j++) {                                                         \
+        for (int32_t j = 0; j < n && m > 0; j++) {                                                \
             const void *row = (const uint8_t *)w + (size_t)j * row_bytes;                         \
             const struct pn_##type *block = row;                                                  \
             for (int32_t b = 0; b < a->nb; b++) {                                                 \
@@ -163,7 +163,7 @@ static size_t act_cell(const struct pn_act *a, int32_t b, int32_t i)
                           const struct pn_act *a, int32_t m0, int32_t m)                          \
     {                                                                                             \
         mm_clear(c, ldc, n, m);                                                                   \
-        for (int32_t j = 0; j < n; j++) {                                                         \
+        for (int32_t j = 0; j < n && m > 0; j++) {                                                \
             const void *row = (const uint8_t *)w + (size_t)j * row_bytes;                         \
             const struct pn_##type *block = row;                                                  \
             for (int32_t b = 0; b < a->nb; b++) {                                                 \

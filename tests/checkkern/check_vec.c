@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Activation quantisation and the vector slots. */
+#include <math.h>
+#include <string.h>
+
+#include "checkkern.h"
+#include "quant/blocks.h"
+
+/* Every small length, and the widths of real models (1280, 4096, 5120, 14336 among them). */
+static int32_t pick_length(struct ck *ck, int32_t round)
+{
+    static const int32_t widths[] = { 100, 255, 256, 257, 588, 1000, 1280, 4096, 5120, 7680, 14336 };
+    if (round < 70)
+        return round + 1;
+    return ck_range(ck, 0, 2) ? ck_range(ck, 1, 300)
+                              : ck_pick(ck, widths, (int32_t)(sizeof widths / sizeof widths[0]));
+}
+
+static float *place_floats(struct ck *ck, enum ck_arena arena, int32_t n)
+{
+    return ck_place(ck, arena, (size_t)n * sizeof(float), sizeof(float));
+}
+
+/* ---- activations ---- */
+
+bool ck_quant_act(struct ck *ck)
+{
+    static const int32_t ks[] = { 32, 64, 256, 288, 480, 512, 768, 1024, 1280, 2080, 14336 };
+    for (int32_t round = 0; round < ck_count(ck, 400); round++) {
+        const int32_t k = round < 11 ? ks[round]
+                          : ck_rand(ck) & 1 ? ck_pick(ck, ks, 10)
+                                            : ck_range(ck, 1, 1200);
+        const int32_t m = ck_range(ck, 1, 9), row = ck_range(ck, 0, m - 1);
+        const size_t cells = ((size_t)k + PN_QK - 1) / PN_QK * (size_t)m;
+        struct pn_act want, got;
+        got.m = m;
+        got.k = k;
+        got.nb = (k + PN_QK - 1) / PN_QK;
+        got.q = ck_place(ck, CK_Q, cells * PN_QK, 64);
+        got.s32 = ck_place(ck, CK_S32, cells * 16, 4);
+        got.s16 = ck_place(ck, CK_S16, cells * 32, 4);
+        got.d = ck_place(ck, CK_D, cells * 4, 4);
+        want = got;
+        want.q = ck_scratch(0);
+        want.s32 = ck_scratch(1);
+        want.s16 = ck_scratch(2);
+        want.d = ck_scratch(3);
+        /* other rows must stay as they are */
+        memset(got.q, 0x55, cells * PN_QK);
+        memset(got.s32, 0x55, cells * 16);
+        memset(got.s16, 0x55, cells * 32);
+        memset(got.d, 0x55, cells * 4);
+        memset(want.q, 0x55, cells * PN_QK);
+        memset(want.s32, 0x55, cells * 16);
+        memset(want.s16, 0x55, cells * 32);
+        memset(want.d, 0x55, cells * 4);
+        float *x = place_floats(ck, CK_X, k);
+        ck_vector(ck, x, k);
+        const int damage = ck_range(ck, 0, 19);
+        if (damage < 3)
+            x[ck_range(ck, 0, k - 1)] = damage == 0 ? NAN : damage == 1 ? INFINITY : -INFINITY;
+        if (damage == 3) { /* halves: ties to even */
+            for (int32_t i = 0; i < k; i++)
+                x[i] = (float)ck_range(ck, -254, 254) * 0.5f;
+            for (int32_t i = 0; i < k; i += 200)
+                x[i] = 127.0f;
+        }
+        ck_case(ck, "k %d, row %d of %d%s", k, row, m, damage < 3 ? ", with NaN or Inf" : "");
+        ck->ref->quant_act(&want, row, x);
+        ck->k->quant_act(&got, row, x);
+        if (!ck_same(ck, "d", got.d, want.d, cells) ||
+            !ck_same_bytes(ck, "q", got.q, want.q, cells * PN_QK) ||
+            !ck_same_bytes(ck, "s32", got.s32, want.s32, cells * 16) ||
+            !ck_same_bytes(ck, "s16", got.s16, want.s16, cells * 32) || !ck_canaries(ck))
+            return false;
+    }
+    return true;
+}
+
+/* ---- norms ---- */
+
+bool ck_rmsnorm(struct ck *ck)
+{
+    float *want = ck_scratch(0);
+    for (int32_t round = 0; round < ck_count(ck, 300); round++) {
+        const int32_t n = pick_length(ck, round);
+        float *x = place_floats(ck, CK_X, n), *w = place_floats(ck, CK_W, n);
+        const bool in_place = ck_range(ck, 0, 3) == 0;
+        float *y = in_place ? x : place_floats(ck, CK_OUT, n);
+        const float eps = ck_range(ck, 0, 5) ? 1e-5f : 1e-6f;
+        ck_vector(ck, x, n);
+        ck_vector(ck, w, n);
+        if (!in_place)
+            ck_poison(y, (size_t)n);
+        ck_case(ck, "n %d%s", n, in_place ? ", in place" : "");
+        ck->ref->rmsnorm(want, x, w, n, eps);
+        ck->k->rmsnorm(y, x, w, n, eps);
+        if (!ck_same(ck, "y", y, want, (size_t)n) || !ck_canaries(ck))
+            return false;
+    }
+    return true;
+}
+
+bool ck_layernorm(struct ck *ck)
+{
+    float *want = ck_scratch(0);
+    for (int32_t round = 0; round < ck_count(ck, 300); round++) {
+        const int32_t n = pick_length(ck, round);
+        float *x = place_floats(ck, CK_X, n), *w = place_floats(ck, CK_W, n);
+        float *b = place_floats(ck, CK_B, n);
+        const bool in_place = ck_range(ck, 0, 3) == 0;
+        float *y = in_place ? x : place_floats(ck, CK_OUT, n);
+        ck_vector(ck, x, n);
+        ck_vector(ck, w, n);
+        ck_vector(ck, b, n);
+        if (!in_place)
+            ck_poison(y, (size_t)n);
+        ck_case(ck, "n %d%s", n, in_place ? ", in place" : "");
+        ck->ref->layernorm(want, x, w, b, n, 1e-5f);
+        ck->k->layernorm(y, x, w, b, n, 1e-5f);
+        if (!ck_same(ck, "y", y, want, (size_t)n) || !ck_canaries(ck))
+            return false;
+    }
+    return true;
+}
+
+/* ---- rotary embedding ---- */
+
+bool ck_rope(struct ck *ck)
+{
+    const bool half = ck->slot->offset == offsetof(struct pn_kern, rope_half);
+    float *want = ck_scratch(0);
+    for (int32_t round = 0; round < ck_count(ck, 300); round++) {
+        const int32_t hd = 2 * (round < 140 ? round + 1 : ck_range(ck, 1, 140));
+        float *x = place_floats(ck, CK_X, hd);
+        float *cs = place_floats(ck, CK_A, hd / 2), *sn = place_floats(ck, CK_B, hd / 2);
+        ck_vector(ck, x, hd);
+        for (int32_t i = 0; i < hd / 2; i++) {
+            const float angle = ck_uniform(ck, -7.0f, 7.0f);
+            cs[i] = cosf(angle);
+            sn[i] = sinf(angle);
+        }
+        memcpy(want, x, (size_t)hd * sizeof(float));
+        ck_case(ck, "hd %d", hd);
+        (half ? ck->ref->rope_half : ck->ref->rope_inter)(want, cs, sn, hd);
+        (half ? ck->k->rope_half : ck->k->rope_inter)(x, cs, sn, hd);
+        if (!ck_same(ck, "x", x, want, (size_t)hd) || !ck_canaries(ck))
+            return false;
+    }
+    return true;
+}
+
+/* ---- element-wise ---- */
+
+/* Arguments of exp and erf: all magnitudes, the limits and their neighbours, infinities, NaN. */
+static void activation_inputs(struct ck *ck, float *x, int32_t n)
+{
+    static const float edges[] = { 0.0f,     -0.0f,   1.0f,       -1.0f,     1.4142135f, -1.4142135f,
+                                   87.33f,   -87.33f, 87.330002f, 88.37f,    -88.37f,    88.380005f,
+                                   -88.38f,  5.656f,  -5.657f,    INFINITY,  -INFINITY,  NAN,
+                                   1e-40f,   -1e-40f, 3.0e38f,    -3.0e38f,  1e-20f };
+    const int shape = ck_range(ck, 0, 3);
+    for (int32_t i = 0; i < n; i++) {
+        if (shape == 0)
+            x[i] = edges[ck_range(ck, 0, (int32_t)(sizeof edges / sizeof edges[0]) - 1)];
+        else if (shape == 1) /* any bits */
+            x[i] = pn_f32_from_bits((uint32_t)ck_rand(ck));
+        else
+            x[i] = ck_normal(ck) * (shape == 2 ? 3.0f : 40.0f);
+    }
+}
+
+bool ck_silu_mul(struct ck *ck)
+{
+    float *want = ck_scratch(0);
+    for (int32_t round = 0; round < ck_count(ck, 300); round++) {
+        const int32_t n = pick_length(ck, round);
+        float *g = place_floats(ck, CK_A, n), *u = place_floats(ck, CK_B, n);
+        const int where = ck_range(ck, 0, 3);
+        float *y = where == 0 ? g : where == 1 ? u : place_floats(ck, CK_OUT, n);
+        activation_inputs(ck, g, n);
+        ck_vector(ck, u, n);
+        if (where > 1)
+            ck_poison(y, (size_t)n);
+        ck_case(ck, "n %d%s", n, where == 0 ? ", y == g" : where == 1 ? ", y == u" : "");
+        ck->ref->silu_mul(want, g, u, n);
+        ck->k->silu_mul(y, g, u, n);
+        if (!ck_same(ck, "y", y, want, (size_t)n) || !ck_canaries(ck))
+            return false;
+    }
+    return true;
+}
+
+bool ck_gelu(struct ck *ck)
+{
+    float *want = ck_scratch(0);
+    for (int32_t round = 0; round < ck_count(ck, 300); round++) {
+        const int32_t n = pick_length(ck, round);
+        float *x = place_floats(ck, CK_X, n);
+        const bool in_place = ck_rand(ck) & 1;
+        float *y = in_place ? x : place_floats(ck, CK_OUT, n);
+        activation_inputs(ck, x, n);
+        if (!in_place)
+            ck_poison(y, (size_t)n);
+        ck_case(ck, "n %d%s", n, in_place ? ", in place" : "");
+        ck->ref->gelu(want, x, n);
+        ck->k->gelu(y, x, n);
+        if (!ck_same(ck, "y", y, want, (size_t)n) || !ck_canaries(ck))
+            return false;
+    }
+    return true;
+}
+
+static bool update(struct ck *ck, bool with_scale)
+{
+    float *want = ck_scratch(0);
+    for (int32_t round = 0; round < ck_count(ck, 250); round++) {
+        const int32_t n = round == 0 ? 0 : pick_length(ck, round - 1);
+        float *x = place_floats(ck, CK_X, n), *y = place_floats(ck, CK_OUT, n);
+        const float s = ck_range(ck, 0, 4) ? ck_normal(ck) : 0.0f;
+        ck_vector(ck, x, n);
+        ck_vector(ck, y, n);
+        memcpy(want, y, (size_t)n * sizeof(float));
+        ck_case(ck, "n %d", n);
+        if (with_scale) {
+            ck->ref->axpy(want, x, s, n);
+            ck->k->axpy(y, x, s, n);
+        } else {
+            ck->ref->add(want, x, n);
+            ck->k->add(y, x, n);
+        }
+        if (!ck_same(ck, "y", y, want, (size_t)n) || !ck_canaries(ck))
+            return false;
+    }
+    return true;
+}
+
+bool ck_axpy(struct ck *ck)
+{
+    return update(ck, true);
+}
+
+bool ck_add(struct ck *ck)
+{
+    return update(ck, false);
+}
+
+/* ---- peak loops: they must count what they say ---- */
+
+bool ck_peak(struct ck *ck)
+{
+    uint64_t (*loop)(uint64_t iters);
+    memcpy(&loop, (const char *)ck->k + ck->slot->offset, sizeof loop);
+    const uint64_t counts[] = { 1, 1000, 12345 };
+    for (size_t i = 0; i < 3; i++) {
+        ck_case(ck, "iters %d", (int)counts[i]);
+        const uint64_t ops = loop(counts[i]);
+        if (ops < 2 * counts[i])
+            return ck_fail(ck, "returned %d operations", (int)ops);
+    }
+    return true;
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* checkkern [--cpu NAME] [--func SUBSTR] [--seed N] [--scale F] [--list] [--bench]
+ * Exit 0: every kernel of every tier that can run here agrees with the scalar reference. */
+#include <errno.h>
+#include <getopt.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "checkkern.h"
+#include <puna.h>
+
+static const struct ck_slot slots[] = {
+#define PN_SLOT(name, member, family, type, precision)                                            \
+    { name, offsetof(struct pn_kern, member), CK_##family, (enum pn_type)(type) },
+#include "kern/kern_list.inc"
+#undef PN_SLOT
+};
+enum { N_SLOTS = sizeof slots / sizeof slots[0] };
+
+static bool (*const family_test[CK_FAMILY_COUNT])(struct ck *ck) = {
+    [CK_MM] = ck_mm,
+    [CK_MM_F32] = ck_mm_f32,
+    [CK_MM_BF16] = ck_mm_bf16,
+    [CK_DEQUANT] = ck_dequant,
+    [CK_QUANT_ACT] = ck_quant_act,
+    [CK_RMSNORM] = ck_rmsnorm,
+    [CK_LAYERNORM] = ck_layernorm,
+    [CK_ROPE] = ck_rope,
+    [CK_SILU_MUL] = ck_silu_mul,
+    [CK_GELU] = ck_gelu,
+    [CK_AXPY] = ck_axpy,
+    [CK_ADD] = ck_add,
+    [CK_KV_PUT] = ck_kv_put,
+    [CK_ATTN] = ck_attn,
+    [CK_ATTN_BF16] = ck_attn_bf16,
+    [CK_ATTN_MERGE] = ck_attn_merge,
+    [CK_ATTN_FINISH] = ck_attn_finish,
+    [CK_PEAK] = ck_peak,
+};
+
+typedef void (*any_fn)(void);
+
+static any_fn kernel_at(const struct pn_kern *k, size_t offset)
+{
+    any_fn f;
+    memcpy(&f, (const char *)k + offset, sizeof f);
+    return f;
+}
+
+/* ---- every function pointer of the table belongs to a listed slot ---- */
+
+static int unlisted_slots(const struct pn_kern *k)
+{
+    int bad = 0;
+    for (size_t at = offsetof(struct pn_kern, mm); at < sizeof *k; at += sizeof(any_fn)) {
+        bool listed = kernel_at(k, at) == NULL;
+        for (int i = 0; i < N_SLOTS; i++)
+            listed |= slots[i].offset == at;
+        if (!listed) {
+            printf("  tier %s: the kernel at offset %zu of struct pn_kern has no line in kern_list.inc\n",
+                   k->tier, at);
+            bad++;
+        }
+    }
+    return bad;
+}
+
+/* ---- faults are charged to the kernel under test ---- */
+
+static sigjmp_buf fault_jump;
+static volatile sig_atomic_t fault_armed;
+
+static void on_fault(int sig)
+{
+    if (!fault_armed) {
+        signal(sig, SIG_DFL);
+        raise(sig);
+        return;
+    }
+    siglongjmp(fault_jump, sig);
+}
+
+static void catch_faults(void)
+{
+    static uint8_t stack[65536];
+    const stack_t ss = { .ss_sp = stack, .ss_size = sizeof stack };
+    sigaltstack(&ss, NULL); /* a kernel may overflow the stack */
+    struct sigaction sa;
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = on_fault;
+    sa.sa_flags = SA_ONSTACK | SA_NODEFER;
+    const int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaction(signals[i], &sa, NULL);
+}
+
+static bool run_slot(struct ck *ck)
+{
+    const int sig = sigsetjmp(fault_jump, 1);
+    if (sig != 0) {
+        fault_armed = 0;
+        return ck_fail(ck, "signal %d (%s)", sig, strsignal(sig));
+    }
+    fault_armed = 1;
+    const bool ok = family_test[ck->slot->family](ck);
+    fault_armed = 0;
+    return ok;
+}
+
+/* ---- one tier ---- */
+
+struct options {
+    const char *cpu, *func;
+    uint64_t seed;
+    double scale;
+    bool list, bench;
+};
+
+static uint64_t hash_name(const char *s)
+{
+    uint64_t h = 14695981039346656037u; /* FNV-1a */
+    for (; *s != '\0'; s++)
+        h = (h ^ (uint8_t)*s) * 1099511628211u;
+    return h;
+}
+
+/* Kernels that this tier itself brings: --func-filtered, in list order. */
+static bool is_own(const struct options *o, const char *tier, int i)
+{
+    const char *slot, *owner;
+    if (o->func != NULL && strstr(slots[i].name, o->func) == NULL)
+        return false;
+    return pn_kern_slot(tier, i, &slot, &owner) == 0 && owner != NULL && strcmp(owner, tier) == 0;
+}
+
+/* Returns the number of failures; adds to *n_kernels. */
+static int check_tier(const struct options *o, const struct pn_kern *ref, const char *tier,
+                      int *n_kernels)
+{
+    struct pn_kern k;
+    struct puna_error err = { 0 };
+    if (pn_kern_select(&k, tier, &err) != 0) {
+        printf("%s: %s\n", tier, err.message);
+        return 1;
+    }
+    int failures = unlisted_slots(&k);
+    for (int i = 0; i < N_SLOTS; i++) {
+        if (!is_own(o, tier, i))
+            continue;
+        ++*n_kernels;
+        if (o->list) {
+            printf("  %-12s %s\n", tier, slots[i].name);
+            continue;
+        }
+        if (o->bench) {
+            ck_bench(&k, &slots[i]);
+            continue;
+        }
+        struct ck ck = { .tier = tier, .slot = &slots[i], .ref = ref, .k = &k, .scale = o->scale };
+        ck.blas = strcmp(tier, "openblas") == 0;
+        ck.rng = o->seed ^ hash_name(slots[i].name);
+        const bool ok = run_slot(&ck);
+        printf("  %-12s %-16s %6lld cases  %s\n", tier, slots[i].name, (long long)ck.cases,
+               ok ? "ok" : "FAILED");
+        if (!ok) {
+            printf("      %s\n      again: checkkern --cpu %s --func %s --seed %llu --scale %g\n",
+                   ck.failure, tier, slots[i].name, (unsigned long long)o->seed, o->scale);
+            failures++;
+        }
+        fflush(stdout);
+    }
+    return failures;
+}
+
+static int usage(const char *name)
+{
+    fprintf(stderr,
+            "Usage: %s [--cpu TIER] [--func SUBSTR] [--seed N] [--scale F] [--list] [--bench]\n"
+            "  --cpu TIER    only this tier; an error when it cannot run here\n"
+            "  --func SUBSTR only slots whose name contains SUBSTR\n"
+            "  --seed N      repeat a run (printed by each run)\n"
+            "  --scale F     number of cases, 1 is the default (or PUNA_CHECK_SCALE)\n"
+            "  --list        list kernels, run nothing\n"
+            "  --bench       measure instead of test\n",
+            name);
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option longopts[] = {
+        { "cpu", required_argument, NULL, 'c' },  { "func", required_argument, NULL, 'f' },
+        { "seed", required_argument, NULL, 's' }, { "scale", required_argument, NULL, 'S' },
+        { "list", no_argument, NULL, 'l' },       { "bench", no_argument, NULL, 'b' },
+        { NULL, 0, NULL, 0 }
+    };
+    struct options o = { .seed = (uint64_t)time(NULL), .scale = 1 };
+    const char *scale = getenv("PUNA_CHECK_SCALE");
+    if (scale != NULL)
+        o.scale = strtod(scale, NULL);
+    for (int c; (c = getopt_long(argc, argv, "", longopts, NULL)) != -1;) {
+        switch (c) {
+        case 'c':
+            o.cpu = optarg;
+            break;
+        case 'f':
+            o.func = optarg;
+            break;
+        case 's':
+            o.seed = strtoull(optarg, NULL, 0);
+            break;
+        case 'S':
+            o.scale = strtod(optarg, NULL);
+            break;
+        case 'l':
+            o.list = true;
+            break;
+        case 'b':
+            o.bench = true;
+            break;
+        default:
+            return usage(argv[0]);
+        }
+    }
+    if (optind < argc || !(o.scale > 0))
+        return usage(argv[0]);
+    if (o.cpu != NULL && pn_tier_by_name(o.cpu) < 0) {
+        fprintf(stderr, "%s: no tier '%s'\n", argv[0], o.cpu);
+        return 2;
+    }
+
+    struct pn_kern ref;
+    if (pn_kern_select(&ref, "scalar", NULL) != 0)
+        return 1;
+    int failures = unlisted_slots(&ref), total = 0;
+    if (o.bench) {
+        struct pn_kern best;
+        if (pn_kern_select(&best, o.cpu, NULL) == 0)
+            ck_bench_begin(&best);
+    } else {
+        printf("seed %llu, scale %g\n", (unsigned long long)o.seed, o.scale);
+        catch_faults();
+    }
+    for (int t = 0; t < PN_TIER_COUNT; t++) {
+        const char *tier = pn_tier_name((enum pn_tier)t);
+        if (o.cpu != NULL && strcmp(o.cpu, tier) != 0)
+            continue;
+        if (t == PN_TIER_SCALAR && o.cpu == NULL && !o.bench && !o.list)
+            continue; /* it is the reference; test_kern compares it with mathematics */
+        if (o.cpu == NULL && (!pn_tier_built((enum pn_tier)t) || !pn_tier_usable((enum pn_tier)t))) {
+            printf("%-12s not run: %s\n", tier,
+                   pn_tier_built((enum pn_tier)t) ? "this CPU lacks it" : "not built");
+            continue;
+        }
+        int n = 0;
+        const int bad = check_tier(&o, &ref, tier, &n);
+        if (!o.list && !o.bench)
+            printf("%-12s %d kernels, %d failed\n", tier, n, bad);
+        failures += bad;
+        total += n;
+    }
+    if (total == 0) {
+        printf("no kernel matched: nothing was checked\n");
+        return 1;
+    }
+    return failures > 0 ? 1 : 0;
+}
