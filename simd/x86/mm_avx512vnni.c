@@ -212,6 +212,8 @@ TILES(INT_1_MIN)
 TILES(F32_32)
 TILES(F32_32_MIN)
 
+#define AHEAD 4 /* super-blocks from the prefetch of a weight to its use */
+
 static inline __attribute__((always_inline)) void mm_body(unpack_fn *unpack, tile_fn *const *tiles,
                                                           int offset, size_t block_bytes, float *c,
                                                           size_t ldc, const void *w,
@@ -228,14 +230,19 @@ static inline __attribute__((always_inline)) void mm_body(unpack_fn *unpack, til
         for (int r = 0; r < NR; r++)
             row[r] = (const uint8_t *)w + (size_t)(n0 + (r < rows ? r : rows - 1)) * row_bytes;
 
+        const int more = n - n0 >= 2 * NR;
         for (int32_t mc = 0; mc < m; mc += M_CHUNK) {
             const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
             memset(acc, 0, (size_t)mm * NR * sizeof *acc);
             for (int32_t b = 0; b < a->nb; b++) {
                 const int32_t cols = a->k - b * PN_QK < PN_QK ? a->k - b * PN_QK : PN_QK;
                 const size_t at = (size_t)b * block_bytes;
-                unpack(&t[0], row, at, cols);
-                unpack(&t[1], row + 16, at, cols);
+                /* past the end of the rows: into those of the next tile */
+                const size_t ahead = b + AHEAD < a->nb ? AHEAD * block_bytes
+                                     : more            ? NR * row_bytes - (size_t)(a->nb - AHEAD) * block_bytes
+                                                       : 0;
+                unpack(&t[0], row, at, cols, ahead);
+                unpack(&t[1], row + 16, at, cols, ahead);
                 const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
                 /* nearly equal register tiles: 7 rows run as 4 + 3 */
                 const int32_t n_tiles = (mm + MR - 1) / MR;

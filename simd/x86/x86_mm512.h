@@ -79,10 +79,18 @@ static inline __attribute__((always_inline)) void vi_store_f16(float *p, vi a)
     _mm512_store_ps(p, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)));
 }
 
-/* col[j] = bytes at + 4j .. at + 4j + 3 of every row: 16 bytes of each row, transposed as dwords. */
+/* col[j] = bytes at + 4j .. at + 4j + 3 of every row: 16 bytes of each row, transposed as dwords.
+ *
+ * Also prefetches, `ahead` bytes on, the line of four of the rows: the next calls, 16 bytes later, take
+ * the other rows. Hardware prefetchers do not follow this many rows, and prefetches in bursts are
+ * dropped once the few miss buffers are taken. */
 static inline __attribute__((always_inline)) void columns4(vi col[4], const uint8_t *const *row,
-                                                           size_t at)
+                                                           size_t at, size_t ahead)
 {
+    const uint8_t *const *turn = row + (at >> 2 & 12);
+    PRAGMA_UNROLL
+    for (int r = 0; r < 4; r++)
+        _mm_prefetch((const char *)turn[r] + at + ahead, _MM_HINT_T0);
     __m512i z[4]; /* 128-bit lane i of z[r]: row 4i + r */
     PRAGMA_UNROLL
     for (int r = 0; r < 4; r++) {

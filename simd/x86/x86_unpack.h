@@ -23,7 +23,8 @@ struct panel {
     float d[LANES], dmin[LANES];
 };
 
-typedef void unpack_fn(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols);
+typedef void unpack_fn(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                       size_t ahead);
 
 static inline __attribute__((always_inline)) __m128i bytes16(int a, int b, int c, int d)
 {
@@ -72,11 +73,11 @@ static inline __attribute__((always_inline)) void store_f16_at(float *out, const
 
 /* Header of Q4_K and Q5_K: d, dmin, eight 6-bit scales and mins (quant/blocks.h, pn_unpack_scales_k). */
 static inline __attribute__((always_inline)) void header_k(struct panel *p, const uint8_t *const *row,
-                                                           size_t at)
+                                                           size_t at, size_t ahead)
 {
     const vi m63 = vi_set1_8(63), m48 = vi_set1_8(48), m15 = vi_set1_8(15);
     vi h[4];
-    columns4(h, row, at);
+    columns4(h, row, at, ahead);
     vi_store_f16(p->d, h[0]);
     vi_store_f16(p->dmin, vi_srl(h[0], 16));
     store_u8x4(p->s.sc, vi_and(h[1], m63));
@@ -85,15 +86,16 @@ static inline __attribute__((always_inline)) void header_k(struct panel *p, cons
     store_pairs(p->mn + 2, vi_or(vi_and(vi_srl(h[3], 4), m15), vi_and(vi_srl(h[2], 2), m48)));
 }
 
-static inline void unpack_q4_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols)
+static inline void unpack_q4_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                               size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15);
-    header_k(p, row, at);
+    header_k(p, row, at, ahead);
     for (int i = 0; i < 8; i++) { /* 16 of the 32 bytes of sub-blocks 2j, 2j + 1 */
         uint8_t (*w)[4 * LANES] = p->w + 16 * (i >> 1) + 4 * (i & 1);
         vi c[4];
-        columns4(c, row, at + offsetof(struct pn_q4_k, qs) + 16 * (size_t)i);
+        columns4(c, row, at + offsetof(struct pn_q4_k, qs) + 16 * (size_t)i, ahead);
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(w[j], vi_and(c[j], m15));
@@ -102,19 +104,20 @@ static inline void unpack_q4_k(struct panel *p, const uint8_t *const *row, size_
     }
 }
 
-static inline void unpack_q5_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols)
+static inline void unpack_q5_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                               size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m16 = vi_set1_8(16);
-    header_k(p, row, at);
+    header_k(p, row, at, ahead);
     for (int half = 0; half < 2; half++) { /* elements 16 half .. of every sub-block */
         vi h[4];
-        columns4(h, row, at + offsetof(struct pn_q5_k, qh) + 16 * (size_t)half);
+        columns4(h, row, at + offsetof(struct pn_q5_k, qh) + 16 * (size_t)half, ahead);
         PRAGMA_UNROLL
         for (int i = 0; i < 4; i++) {
             uint8_t (*w)[4 * LANES] = p->w + 16 * i + 4 * half;
             vi c[4];
-            columns4(c, row, at + offsetof(struct pn_q5_k, qs) + 32 * (size_t)i + 16 * (size_t)half);
+            columns4(c, row, at + offsetof(struct pn_q5_k, qs) + 32 * (size_t)i + 16 * (size_t)half, ahead);
             PRAGMA_UNROLL
             for (int j = 0; j < 4; j++) {
                 const vi t = i < 2 ? vi_sll(h[j], 4 - 2 * i) : vi_srl(h[j], 2 * i - 4);
@@ -126,12 +129,13 @@ static inline void unpack_q5_k(struct panel *p, const uint8_t *const *row, size_
     }
 }
 
-static inline void unpack_q6_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols)
+static inline void unpack_q6_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                               size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m48 = vi_set1_8(48);
     vi c[4];
-    columns4(c, row, at + offsetof(struct pn_q6_k, scales));
+    columns4(c, row, at + offsetof(struct pn_q6_k, scales), ahead);
     PRAGMA_UNROLL
     for (int i = 0; i < 4; i++)
         store_s8x4(p->s.sc + 4 * i, c[i]);
@@ -140,14 +144,14 @@ static inline void unpack_q6_k(struct panel *p, const uint8_t *const *row, size_
         const size_t h = (size_t)i >> 1, part = 16 * ((size_t)i & 1);
         uint8_t (*w)[4 * LANES] = p->w + 32 * (i >> 1) + 4 * (i & 1);
         vi hi[4], lo[4];
-        columns4(hi, row, at + offsetof(struct pn_q6_k, qh) + 32 * h + part);
-        columns4(lo, row, at + 64 * h + part);
+        columns4(hi, row, at + offsetof(struct pn_q6_k, qh) + 32 * h + part, ahead);
+        columns4(lo, row, at + 64 * h + part, ahead);
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(w[j], vi_or(vi_and(lo[j], m15), vi_and(vi_sll(hi[j], 4), m48)));
             vi_store(w[j + 16], vi_or(vi_and(vi_srl(lo[j], 4), m15), vi_and(hi[j], m48)));
         }
-        columns4(lo, row, at + 64 * h + 32 + part);
+        columns4(lo, row, at + 64 * h + 32 + part, ahead);
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(w[j + 8], vi_or(vi_and(lo[j], m15), vi_and(vi_sll(hi[j], 2), m48)));
@@ -156,14 +160,15 @@ static inline void unpack_q6_k(struct panel *p, const uint8_t *const *row, size_
     }
 }
 
-static inline void unpack_q3_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols)
+static inline void unpack_q3_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                               size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m48 = vi_set1_8(48), m32 = vi_set1_8(32);
     const vi m3 = vi_set1_8(3), m4 = vi_set1_8(4);
     /* the last 16 bytes of the block: two of qs, the twelve of scales, d */
     vi c[4];
-    columns4(c, row, at + sizeof(struct pn_q3_k) - 16);
+    columns4(c, row, at + sizeof(struct pn_q3_k) - 16, ahead);
     const vi s0 = vi_or(vi_srl(c[0], 16), vi_sll(c[1], 16));
     const vi s4 = vi_or(vi_srl(c[1], 16), vi_sll(c[2], 16));
     const vi s8 = vi_or(vi_srl(c[2], 16), vi_sll(c[3], 16));
@@ -175,12 +180,12 @@ static inline void unpack_q3_k(struct panel *p, const uint8_t *const *row, size_
                vi_sub_8(vi_or(vi_and(vi_srl(s4, 4), m15), vi_and(vi_srl(s8, 2), m48)), m32));
     for (int part = 0; part < 2; part++) { /* elements 16 part .. of every sub-block */
         vi h[4];
-        columns4(h, row, at + 16 * (size_t)part);
+        columns4(h, row, at + 16 * (size_t)part, ahead);
         PRAGMA_UNROLL
         for (int half = 0; half < 2; half++) {
             uint8_t (*w)[4 * LANES] = p->w + 32 * half + 4 * part;
             columns4(c, row, at + offsetof(struct pn_q3_k, qs) + 32 * (size_t)half +
-                                 16 * (size_t)part);
+                                 16 * (size_t)part, ahead);
             PRAGMA_UNROLL
             for (int k = 0; k < 4; k++) {
                 const int bit = 4 * half + k;
@@ -196,15 +201,16 @@ static inline void unpack_q3_k(struct panel *p, const uint8_t *const *row, size_
 }
 
 /* Scale times q is at most 15 * 3: it is multiplied into the bytes, two at a time. */
-static inline void unpack_q2_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols)
+static inline void unpack_q2_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                               size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m3 = vi_set1_8(3);
     vi c[4], s[4];
-    columns4(c, row, at + sizeof(struct pn_q2_k) - 16);
+    columns4(c, row, at + sizeof(struct pn_q2_k) - 16, ahead);
     vi_store_f16(p->d, c[3]);
     vi_store_f16(p->dmin, vi_srl(c[3], 16));
-    columns4(s, row, at);
+    columns4(s, row, at, ahead);
     PRAGMA_UNROLL
     for (int i = 0; i < 4; i++)
         store_pairs(p->mn + 2 * i, vi_and(vi_srl(s[i], 4), m15));
@@ -212,7 +218,7 @@ static inline void unpack_q2_k(struct panel *p, const uint8_t *const *row, size_
         for (int part = 0; part < 2; part++) {
             uint8_t (*w)[4 * LANES] = p->w + 32 * half + 4 * part;
             columns4(c, row, at + offsetof(struct pn_q2_k, qs) + 32 * (size_t)half +
-                                 16 * (size_t)part);
+                                 16 * (size_t)part, ahead);
             PRAGMA_UNROLL
             for (int k = 0; k < 4; k++) {
                 /* scale 8 half + 2 k + part as an int16 in both halves of the lane */
@@ -233,13 +239,14 @@ static inline __attribute__((always_inline)) __m128i iq4_table(void)
     return _mm_xor_si128(_mm_loadu_si128((const void *)pn_iq4_values), _mm_set1_epi8(-128));
 }
 
-static inline void unpack_iq4_xs(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols)
+static inline void unpack_iq4_xs(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                               size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), one15 = vi_set1_32(15), one48 = vi_set1_32(48);
     const __m128i table = iq4_table();
     vi c[4];
-    columns4(c, row, at); /* d, scales_h; scales_l; qs */
+    columns4(c, row, at, ahead); /* d, scales_h; scales_l; qs */
     vi_store_f16(p->d, c[0]);
     PRAGMA_UNROLL
     for (int s = 0; s < 8; s++) {
@@ -249,7 +256,7 @@ static inline void unpack_iq4_xs(struct panel *p, const uint8_t *const *row, siz
     }
     for (int s = 0; s < 8; s++) {
         uint8_t (*w)[4 * LANES] = p->w + 8 * s;
-        columns4(c, row, at + offsetof(struct pn_iq4_xs, qs) + 16 * (size_t)s);
+        columns4(c, row, at + offsetof(struct pn_iq4_xs, qs) + 16 * (size_t)s, ahead);
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(w[j], vi_lookup(table, vi_and(c[j], m15)));
@@ -270,7 +277,8 @@ static inline void zero_groups(struct panel *p, int32_t cols)
     }
 }
 
-static inline void unpack_q8_0(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols)
+static inline void unpack_q8_0(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                               size_t ahead)
 {
     const vi sign = vi_set1_8(128);
     zero_groups(p, cols);
@@ -279,7 +287,7 @@ static inline void unpack_q8_0(struct panel *p, const uint8_t *const *row, size_
         PRAGMA_UNROLL
         for (int half = 0; half < 2; half++) {
             vi c[4];
-            columns4(c, row, at + offsetof(struct pn_q8_0, qs) + 16 * (size_t)half);
+            columns4(c, row, at + offsetof(struct pn_q8_0, qs) + 16 * (size_t)half, ahead);
             PRAGMA_UNROLL
             for (int j = 0; j < 4; j++)
                 vi_store(p->w[8 * g + 4 * half + j], vi_xor(c[j], sign));
@@ -287,14 +295,15 @@ static inline void unpack_q8_0(struct panel *p, const uint8_t *const *row, size_
     }
 }
 
-static inline void unpack_q4_0(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols)
+static inline void unpack_q4_0(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                               size_t ahead)
 {
     const vi m15 = vi_set1_8(15);
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q4_0)) {
         vi c[4];
         store_f16_at(p->s.g.d[g], row, at);
-        columns4(c, row, at + offsetof(struct pn_q4_0, qs));
+        columns4(c, row, at + offsetof(struct pn_q4_0, qs), ahead);
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(p->w[8 * g + j], vi_and(c[j], m15));
@@ -303,7 +312,8 @@ static inline void unpack_q4_0(struct panel *p, const uint8_t *const *row, size_
     }
 }
 
-static inline void unpack_iq4_nl(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols)
+static inline void unpack_iq4_nl(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                               size_t ahead)
 {
     const vi m15 = vi_set1_8(15);
     const __m128i table = iq4_table();
@@ -311,7 +321,7 @@ static inline void unpack_iq4_nl(struct panel *p, const uint8_t *const *row, siz
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_iq4_nl)) {
         vi c[4];
         store_f16_at(p->s.g.d[g], row, at);
-        columns4(c, row, at + offsetof(struct pn_iq4_nl, qs));
+        columns4(c, row, at + offsetof(struct pn_iq4_nl, qs), ahead);
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(p->w[8 * g + j], vi_lookup(table, vi_and(c[j], m15)));
@@ -320,16 +330,17 @@ static inline void unpack_iq4_nl(struct panel *p, const uint8_t *const *row, siz
     }
 }
 
-static inline void unpack_q4_1(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols)
+static inline void unpack_q4_1(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                               size_t ahead)
 {
     const vi m15 = vi_set1_8(15);
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q4_1)) {
         vi c[4];
-        columns4(c, row, at);
+        columns4(c, row, at, ahead);
         vi_store_f16(p->s.g.d[g], c[0]);
         vi_store_f16(p->s.g.m[g], vi_srl(c[0], 16));
-        columns4(c, row, at + offsetof(struct pn_q4_1, qs));
+        columns4(c, row, at + offsetof(struct pn_q4_1, qs), ahead);
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(p->w[8 * g + j], vi_and(c[j], m15));
@@ -353,27 +364,29 @@ static inline __attribute__((always_inline)) void store_q5(uint8_t (*w)[4 * LANE
     }
 }
 
-static inline void unpack_q5_0(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols)
+static inline void unpack_q5_0(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                               size_t ahead)
 {
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q5_0)) {
         vi h[4], c[4];
-        columns4(h, row, at); /* d, qh lies across the first two columns */
+        columns4(h, row, at, ahead); /* d, qh lies across the first two columns */
         vi_store_f16(p->s.g.d[g], h[0]);
-        columns4(c, row, at + offsetof(struct pn_q5_0, qs));
+        columns4(c, row, at + offsetof(struct pn_q5_0, qs), ahead);
         store_q5(p->w + 8 * g, c, vi_or(vi_srl(h[0], 16), vi_sll(h[1], 16)));
     }
 }
 
-static inline void unpack_q5_1(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols)
+static inline void unpack_q5_1(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
+                               size_t ahead)
 {
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q5_1)) {
         vi h[4], c[4];
-        columns4(h, row, at); /* d, m; qh */
+        columns4(h, row, at, ahead); /* d, m; qh */
         vi_store_f16(p->s.g.d[g], h[0]);
         vi_store_f16(p->s.g.m[g], vi_srl(h[0], 16));
-        columns4(c, row, at + offsetof(struct pn_q5_1, qs));
+        columns4(c, row, at + offsetof(struct pn_q5_1, qs), ahead);
         store_q5(p->w + 8 * g, c, h[1]);
     }
 }
