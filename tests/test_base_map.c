@@ -181,7 +181,8 @@ static void test_shrink(void **state)
 static void child_foreign_fault(void)
 {
     const int fd = open(path, O_RDONLY);
-    const volatile char *p = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ, MAP_SHARED, fd, 0);
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const volatile char *p = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, 0);
     pn_map_guard();
     (void)alarm(20); /* a handler that returns without a cure would loop */
     _exit(truncate(path, 0) == 0 && p[0] ? 1 : 2);

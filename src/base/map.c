@@ -17,8 +17,9 @@
 /* ---------------------------------------------------------------------------- SIGBUS guard */
 
 /* The only mutable globals of the library: a signal handler has no other way to find its data.
- * A slot is taken by a compare-and-swap on `taken`; `start` is written last and cleared first, so the
- * handler, which reads start, size and start again, never pairs a start with another map's size. */
+ * A slot is taken by a compare-and-swap on `taken`; `start` is written last and cleared first, so
+ * the handler, which reads start, size and start again, never pairs a start with another map's
+ * size. */
 #define N_SLOTS 512
 #define NOT_LOST SIZE_MAX
 

@@ -1,0 +1,10 @@
+libcore_la_SOURCES += \
+	src/file/gguf.c src/file/gguf.h \
+	src/file/gguf_source.c \
+	src/file/hparams.c src/file/hparams.h \
+	src/file/hub.c \
+	src/file/hub_json.c src/file/hub_json.h \
+	src/file/json.c src/file/json.h \
+	src/file/safetensors.c src/file/safetensors.h \
+	src/file/source.c src/file/source.h src/file/source_priv.h \
+	src/file/store.c src/file/store.h

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "file/json.h"
+
+#include <inttypes.h>
+
+#include "base/err.h"
+
+json_t *pn_json_parse(struct pn_json *j, const char *data, size_t len)
+{
+    if (j->rc)
+        return NULL;
+    json_error_t e;
+    json_t *root = json_loadb(data, len, JSON_REJECT_DUPLICATES, &e);
+    if (!root) {
+        j->rc = json_error_code(&e) == json_error_out_of_memory
+                    ? pn_fail_memory(j->err, len, j->label)
+                    : pn_fail(j->err, PUNA_E_FORMAT, "%s: broken JSON in line %d, column %d: %s",
+                              j->label, e.line, e.column, e.text);
+        return NULL;
+    }
+    if (!json_is_object(root)) {
+        j->rc = pn_fail(j->err, PUNA_E_FORMAT, "%s: a JSON object is needed", j->label);
+        json_decref(root);
+        return NULL;
+    }
+    return root;
+}
+
+static const json_t *member(const struct pn_json *j, const json_t *o, const char *key)
+{
+    if (j->rc)
+        return NULL;
+    const json_t *v = json_object_get(o, key);
+    return json_is_null(v) ? NULL : v;
+}
+
+static bool fail_type(struct pn_json *j, const char *key, const char *wanted)
+{
+    j->rc = pn_fail(j->err, PUNA_E_FORMAT, "%s: '%s' must be %s", j->label, key, wanted);
+    return false;
+}
+
+const json_t *pn_json_object(struct pn_json *j, const json_t *o, const char *key)
+{
+    const json_t *v = member(j, o, key);
+    if (v && !json_is_object(v)) {
+        (void)fail_type(j, key, "an object");
+        return NULL;
+    }
+    return v;
+}
+
+static bool to_int(struct pn_json *j, const json_t *v, const char *key, int64_t min, int64_t max,
+                   int32_t *out)
+{
+    if (!json_is_integer(v))
+        return fail_type(j, key, "an integer");
+    const json_int_t x = json_integer_value(v);
+    if (x < min || x > max) {
+        j->rc = pn_fail(j->err, PUNA_E_FORMAT,
+                        "%s: '%s' is %" JSON_INTEGER_FORMAT "; %" PRId64 " to %" PRId64
+                        " is possible", j->label, key, x, min, max);
+        return false;
+    }
+    *out = (int32_t)x;
+    return true;
+}
+
+bool pn_json_int(struct pn_json *j, const json_t *o, const char *key, int64_t min, int64_t max,
+                 int32_t *out)
+{
+    const json_t *v = member(j, o, key);
+    return v && to_int(j, v, key, min, max, out);
+}
+
+bool pn_json_float(struct pn_json *j, const json_t *o, const char *key, double min, double max,
+                   float *out)
+{
+    const json_t *v = member(j, o, key);
+    if (!v)
+        return false;
+    if (!json_is_number(v))
+        return fail_type(j, key, "a number");
+    const double x = json_number_value(v);
+    if (!(x >= min && x <= max)) {
+        j->rc = pn_fail(j->err, PUNA_E_FORMAT, "%s: '%s' is %g; %g to %g is possible", j->label,
+                        key, x, min, max);
+        return false;
+    }
+    *out = (float)x;
+    return true;
+}
+
+bool pn_json_bool(struct pn_json *j, const json_t *o, const char *key, bool *out)
+{
+    const json_t *v = member(j, o, key);
+    if (!v)
+        return false;
+    if (!json_is_boolean(v))
+        return fail_type(j, key, "true or false");
+    *out = json_is_true(v);
+    return true;
+}
+
+bool pn_json_str(struct pn_json *j, const json_t *o, const char *key, const char **out)
+{
+    const json_t *v = member(j, o, key);
+    if (!v)
+        return false;
+    if (!json_is_string(v))
+        return fail_type(j, key, "a string");
+    *out = json_string_value(v);
+    return true;
+}
+
+bool pn_json_ints(struct pn_json *j, const json_t *o, const char *key, int64_t min, int64_t max,
+                  bool one_ok, int32_t *out, int32_t cap, int32_t *n)
+{
+    const json_t *v = member(j, o, key);
+    if (!v)
+        return false;
+    if (one_ok && json_is_integer(v)) {
+        *n = 1;
+        return to_int(j, v, key, min, max, out);
+    }
+    if (!json_is_array(v))
+        return fail_type(j, key, one_ok ? "an integer or a list of integers"
+                                        : "a list of integers");
+    if (json_array_size(v) > (size_t)cap) {
+        j->rc = pn_fail(j->err, PUNA_E_FORMAT, "%s: '%s' has %zu elements; at most %" PRId32
+                        " are possible", j->label, key, json_array_size(v), cap);
+        return false;
+    }
+    *n = (int32_t)json_array_size(v);
+    for (int32_t i = 0; i < *n; i++) {
+        if (!to_int(j, json_array_get(v, (size_t)i), key, min, max, &out[i]))
+            return false;
+    }
+    return true;
+}
