@@ -30,6 +30,7 @@ void pn_bpe_free(struct pn_bpe *b);
 /* Scratch of one pn_bpe_apply after another; zero-initialise. */
 struct pn_bpe_work {
     int32_t *next, *prev;
+    uint32_t *rank;
     size_t cap;
     uint64_t *heap;
     size_t heap_len, heap_cap;
