@@ -5,3 +5,11 @@ tests_checkkern_checkkern_SOURCES = tests/checkkern/checkkern.h tests/checkkern/
 	tests/checkkern/check_attn.c tests/checkkern/bench.c
 tests_checkkern_checkkern_LDADD = libcore.la $(DEPS_LIBS)
 TESTS += tests/checkkern/checkkern
+
+EXTRA_DIST += tests/data/quant/blocks.bin tests/oracle/quant_oracle.py
+if HAVE_CMOCKA
+check_PROGRAMS += tests/test_quant
+tests_test_quant_SOURCES = tests/test_quant.c
+tests_test_quant_LDADD = $(TEST_LIBS)
+TESTS += tests/test_quant
+endif

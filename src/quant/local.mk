@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
-libcore_la_SOURCES += src/quant/types.c src/quant/types.h src/quant/blocks.h
+libcore_la_SOURCES += src/quant/types.c src/quant/types.h src/quant/blocks.h \
+	src/quant/quantize.c src/quant/quantize.h
