@@ -1,5 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The official Llama 3.2 Vision Instruct chat template, built in. */
+/* The official Llama 3.2 Vision Instruct chat template, built in: byte for byte what Hugging Face's
+ * apply_chat_template renders, corners included.
+ *
+ * content   A message without pictures whose is_list is 0 is a string: the texts of its parts, one after
+ *           the other. With a picture, or with is_list, it is a list. The template prints a list as a
+ *           Python repr where it expects a string: in the system message, and in the first message when
+ *           tools are put into it (which loses that message's pictures: compare the image spans with the
+ *           pictures given).
+ * tools     "tool" and "ipython" messages are printed as JSON, a string as a quoted one. A message with
+ *           tool_name is a tool call, whatever its role and parts.
+ *
+ * Beyond the template:
+ * system_in_user   With pictures the template refuses a system message that is not blank. This puts its
+ *           trimmed text into the first user message: behind the pictures that stand before its first
+ *           text, an empty line between the two texts. Without pictures: no effect.
+ * no_bos    A later turn: no <|begin_of_text|>, and the system block, which every rendering without
+ *           pictures begins with, only if the messages begin with a system message or the tools go there
+ *           (tools_in_system). */
 #ifndef PN_TEXT_CHAT_H
 #define PN_TEXT_CHAT_H
 
