@@ -70,22 +70,22 @@ static struct pn_str take_str(struct cursor *c)
 static const struct {
     const char *name;
     unsigned bytes; /* 0: of variable length */
-} kv_types[PN_KV_TYPE_COUNT] = {
-    [PN_KV_U8] = { "u8", 1 },    [PN_KV_I8] = { "i8", 1 },     [PN_KV_U16] = { "u16", 2 },
-    [PN_KV_I16] = { "i16", 2 },  [PN_KV_U32] = { "u32", 4 },   [PN_KV_I32] = { "i32", 4 },
-    [PN_KV_F32] = { "f32", 4 },  [PN_KV_BOOL] = { "bool", 1 }, [PN_KV_STR] = { "string", 0 },
-    [PN_KV_ARR] = { "array", 0 }, [PN_KV_U64] = { "u64", 8 },  [PN_KV_I64] = { "i64", 8 },
-    [PN_KV_F64] = { "f64", 8 },
+} kv_types[PN_GGUF_TYPE_COUNT] = {
+    [PN_GGUF_U8] = { "u8", 1 },    [PN_GGUF_I8] = { "i8", 1 },     [PN_GGUF_U16] = { "u16", 2 },
+    [PN_GGUF_I16] = { "i16", 2 },  [PN_GGUF_U32] = { "u32", 4 },   [PN_GGUF_I32] = { "i32", 4 },
+    [PN_GGUF_F32] = { "f32", 4 },  [PN_GGUF_BOOL] = { "bool", 1 }, [PN_GGUF_STR] = { "string", 0 },
+    [PN_GGUF_ARR] = { "array", 0 }, [PN_GGUF_U64] = { "u64", 8 },  [PN_GGUF_I64] = { "i64", 8 },
+    [PN_GGUF_F64] = { "f64", 8 },
 };
 
 const char *pn_gguf_type_name(uint32_t type)
 {
-    return type < PN_KV_TYPE_COUNT ? kv_types[type].name : "?";
+    return type < PN_GGUF_TYPE_COUNT ? kv_types[type].name : "?";
 }
 
 static bool is_int_type(uint32_t type)
 {
-    return type <= PN_KV_I32 || type == PN_KV_U64 || type == PN_KV_I64;
+    return type <= PN_GGUF_I32 || type == PN_GGUF_U64 || type == PN_GGUF_I64;
 }
 
 /* Value of an integer element; false when it is beyond int64_t. */
@@ -94,7 +94,7 @@ static bool int_value(uint32_t type, const uint8_t *p, int64_t *out)
     const unsigned bytes = kv_types[type].bytes;
     uint64_t v = le(p, bytes);
     const bool is_signed =
-        type == PN_KV_I8 || type == PN_KV_I16 || type == PN_KV_I32 || type == PN_KV_I64;
+        type == PN_GGUF_I8 || type == PN_GGUF_I16 || type == PN_GGUF_I32 || type == PN_GGUF_I64;
     if (is_signed && bytes < 8 && v >> (8 * bytes - 1))
         v |= ~(uint64_t)0 << 8 * bytes;
     if (!is_signed && v > INT64_MAX)
@@ -105,7 +105,7 @@ static bool int_value(uint32_t type, const uint8_t *p, int64_t *out)
 
 static double float_value(uint32_t type, const uint8_t *p)
 {
-    if (type == PN_KV_F32) {
+    if (type == PN_GGUF_F32) {
         const uint32_t bits = (uint32_t)le(p, 4);
         float f;
         memcpy(&f, &bits, sizeof f);
@@ -162,12 +162,12 @@ static int parse_array(struct parser *ps, struct pn_gguf_kv *kv)
     kv->n = take_u64(&ps->c);
     if (ps->c.failed)
         return fail_cut(ps, kv->key);
-    if (kv->type >= PN_KV_TYPE_COUNT || kv->type == PN_KV_ARR)
+    if (kv->type >= PN_GGUF_TYPE_COUNT || kv->type == PN_GGUF_ARR)
         return pn_fail(ps->err, PUNA_E_FORMAT, "%s: key '%s' is an array of %s (type %" PRIu32 ")",
-                       ps->path, kv->key, kv->type == PN_KV_ARR ? "arrays" : "an unknown type",
+                       ps->path, kv->key, kv->type == PN_GGUF_ARR ? "arrays" : "an unknown type",
                        kv->type);
     kv->data = ps->c.p;
-    if (kv->type == PN_KV_STR) {
+    if (kv->type == PN_GGUF_STR) {
         if (kv->n > ps->c.left / 8) /* each string has at least its length */
             return fail_cut(ps, kv->key);
         for (uint64_t i = 0; i < kv->n; i++)
@@ -203,12 +203,12 @@ static int parse_kv(struct parser *ps, size_t i)
     kv->type = take_u32(&ps->c);
     if (ps->c.failed)
         return fail_cut(ps, kv->key);
-    if (kv->type >= PN_KV_TYPE_COUNT)
+    if (kv->type >= PN_GGUF_TYPE_COUNT)
         return pn_fail(ps->err, PUNA_E_FORMAT, "%s: key '%s' has unknown type %" PRIu32, ps->path,
                        kv->key, kv->type);
-    if (kv->type == PN_KV_ARR)
+    if (kv->type == PN_GGUF_ARR)
         return parse_array(ps, kv);
-    if (kv->type == PN_KV_STR) {
+    if (kv->type == PN_GGUF_STR) {
         const struct pn_str s = take_str(&ps->c);
         kv->data = (const uint8_t *)s.s;
         kv->n = kv->n_bytes = s.len;
@@ -216,7 +216,7 @@ static int parse_kv(struct parser *ps, size_t i)
         kv->n = 1;
         kv->n_bytes = kv_types[kv->type].bytes;
         kv->data = take(&ps->c, kv->n_bytes);
-        if (kv->data && kv->type == PN_KV_BOOL && kv->data[0] > 1)
+        if (kv->data && kv->type == PN_GGUF_BOOL && kv->data[0] > 1)
             return pn_fail(ps->err, PUNA_E_FORMAT, "%s: key '%s' is a bool of value %u", ps->path,
                            kv->key, kv->data[0]);
     }
@@ -519,7 +519,7 @@ int pn_gguf_float(const struct pn_gguf *g, const char *key, double *out, struct 
     if (!kv)
         return 0;
     double d;
-    if (!kv->is_array && (kv->type == PN_KV_F32 || kv->type == PN_KV_F64)) {
+    if (!kv->is_array && (kv->type == PN_GGUF_F32 || kv->type == PN_GGUF_F64)) {
         d = float_value(kv->type, kv->data);
     } else if (!kv->is_array && is_int_type(kv->type)) {
         int64_t v;
@@ -539,7 +539,7 @@ int pn_gguf_bool(const struct pn_gguf *g, const char *key, bool *out, struct pun
     const struct pn_gguf_kv *kv = find(g, key);
     if (!kv)
         return 0;
-    if (kv->is_array || kv->type != PN_KV_BOOL)
+    if (kv->is_array || kv->type != PN_GGUF_BOOL)
         return fail_type(g, kv, "a bool", err);
     *out = kv->data[0] != 0;
     return 1;
@@ -551,7 +551,7 @@ int pn_gguf_str(const struct pn_gguf *g, const char *key, struct pn_str *out,
     const struct pn_gguf_kv *kv = find(g, key);
     if (!kv)
         return 0;
-    if (kv->is_array || kv->type != PN_KV_STR)
+    if (kv->is_array || kv->type != PN_GGUF_STR)
         return fail_type(g, kv, "a string", err);
     *out = (struct pn_str){ .s = (const char *)kv->data, .len = kv->n_bytes };
     return 1;
@@ -578,7 +578,7 @@ int pn_gguf_strs(struct pn_gguf *g, const char *key, const struct pn_str **out, 
     struct pn_gguf_kv *kv = find(g, key);
     if (!kv)
         return 0;
-    if (!kv->is_array || kv->type != PN_KV_STR)
+    if (!kv->is_array || kv->type != PN_GGUF_STR)
         return fail_type(g, kv, "an array of strings", err);
     if (!kv->cache) {
         int rc = 0;
@@ -632,7 +632,7 @@ int pn_gguf_f32s(struct pn_gguf *g, const char *key, const float **out, size_t *
     struct pn_gguf_kv *kv = find(g, key);
     if (!kv)
         return 0;
-    if (!kv->is_array || (kv->type != PN_KV_F32 && kv->type != PN_KV_F64))
+    if (!kv->is_array || (kv->type != PN_GGUF_F32 && kv->type != PN_GGUF_F64))
         return fail_type(g, kv, "an array of floats", err);
     if (!kv->cache) {
         int rc = 0;
