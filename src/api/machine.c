@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The machine as puna sees it. */
+#include "api/api.h"
+#include "cpu/cpu.h"
+#include "kern/kern.h"
+#include "kern/measure.h"
+
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+const char *puna_version(void)
+{
+    return PACKAGE_VERSION;
+}
+
+#if defined(__clang__)
+#define COMPILER "clang " __clang_version__
+#elif defined(__GNUC__)
+#define COMPILER "gcc " __VERSION__
+#else
+#define COMPILER "another compiler"
+#endif
+
+const char *puna_build_info(void)
+{
+    return "puna " PACKAGE_VERSION ", " COMPILER ", tiers: scalar openblas"
+#ifdef PN_HAVE_AVX2
+           " avx2"
+#endif
+#ifdef PN_HAVE_AVXVNNI
+           " avxvnni"
+#endif
+#ifdef PN_HAVE_AVX512
+           " avx512"
+#endif
+#ifdef PN_HAVE_AVX512VNNI
+           " avx512vnni"
+#endif
+#ifdef PN_HAVE_AVX512BF16
+           " avx512bf16"
+#endif
+#ifdef PN_HAVE_AMX
+           " amx"
+#endif
+#ifdef PN_HAVE_NEON
+           " neon"
+#endif
+#ifdef PN_HAVE_DOTPROD
+           " dotprod"
+#endif
+#ifdef PN_HAVE_I8MM
+           " i8mm"
+#endif
+        ;
+}
+
+const char *puna_tier(int i, int *built, int *usable)
+{
+    if (i < 0 || i >= PN_TIER_COUNT)
+        return NULL;
+    if (built)
+        *built = pn_tier_built((enum pn_tier)i);
+    if (usable)
+        *usable = pn_tier_usable((enum pn_tier)i);
+    return pn_tier_name((enum pn_tier)i);
+}
+
+int puna_kernel_slot(const char *tier, int i, const char **slot, const char **kernel_tier)
+{
+    return pn_kern_slot(tier, i, slot, kernel_tier);
+}
+
+int puna_cpu_count(void)
+{
+    return pn_cpu_count();
+}
+
+void puna_measure_ceilings(int threads, struct puna_ceilings *out)
+{
+    struct pn_kern k;
+    struct pn_ceilings c = {0};
+    if (!pn_kern_select(&k, NULL, NULL))
+        pn_measure_ceilings(&k, threads > 0 ? threads : pn_cpu_count(), &c);
+    *out = (struct puna_ceilings){c.read_gbs, c.int8_gops, c.bf16_gops, c.f32_gops};
+}
