@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kern/measure.h"
 
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <time.h>
 
-#include "base/mem.h"
 #include "cpu/cpu.h"
 
-#define RUNS 5
+enum { RUNS = 7 };
 
-static int by_value(const void *a, const void *b)
+double pn_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int ascending(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -18,87 +25,105 @@ static int by_value(const void *a, const void *b)
 
 static double median(double *v)
 {
-    qsort(v, RUNS, sizeof *v, by_value);
+    qsort(v, RUNS, sizeof *v, ascending);
     return v[RUNS / 2];
 }
 
-/* Operations per second of a peak loop on all threads at once, in units of 1e9. */
-static double peak(uint64_t (*loop)(uint64_t), int threads)
-{
-    if (!loop)
-        return 0;
-    uint64_t iters = 1 << 12;
-    for (;;) { /* long enough for the clock: 10 ms or more */
-        const double t0 = omp_get_wtime();
-        loop(iters);
-        if (omp_get_wtime() - t0 > 0.01 || iters >= (uint64_t)1 << 40)
-            break;
-        iters *= 2;
-    }
-    double v[RUNS];
-    for (int r = 0; r < RUNS; r++) {
-        double sum = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : sum)
-        {
-            const double t0 = omp_get_wtime();
-            const uint64_t ops = loop(iters);
-            sum += (double)ops / (omp_get_wtime() - t0) * 1e-9;
-        }
-        v[r] = sum;
-    }
-    return median(v);
-}
-
+/* All n words (a multiple of 16) in 16 independent chains, so that loads are what the loop waits for;
+ * the compiler makes vectors of them. */
 static uint64_t read_words(const uint64_t *p, size_t n)
 {
-    uint64_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
-    for (size_t i = 0; i + 8 <= n; i += 8) {
-        s0 += p[i];
-        s1 += p[i + 1];
-        s2 += p[i + 2];
-        s3 += p[i + 3];
-        s4 += p[i + 4];
-        s5 += p[i + 5];
-        s6 += p[i + 6];
-        s7 += p[i + 7];
+    uint64_t acc[16] = { 0 };
+    for (size_t i = 0; i < n; i += 16) {
+        for (int j = 0; j < 16; j++)
+            acc[j] ^= p[i + (size_t)j];
     }
-    return s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7;
+    uint64_t sum = 0;
+    for (int j = 0; j < 16; j++)
+        sum ^= acc[j];
+    return sum;
 }
 
+/* Words of one thread's part: whole pages. */
+static size_t part_words(size_t n_words, int threads)
+{
+    return n_words / (size_t)threads / 512 * 512;
+}
+
+static double read_pass(const uint64_t *words, size_t n_words, int threads)
+{
+    const size_t part = part_words(n_words, threads);
+    uint64_t sum = 0;
+    const double start = pn_seconds();
+#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(^ : sum)
+    for (int t = 0; t < threads; t++)
+        sum ^= read_words(words + (size_t)t * part, part);
+    const double elapsed = pn_seconds() - start;
+    volatile uint64_t sink = sum;
+    (void)sink;
+    return (double)(part * (size_t)threads * sizeof(uint64_t)) / elapsed * 1e-9;
+}
+
+/* Pages are written by the thread that will read them, so that on a machine with several memory
+ * nodes they lie near it; and written at all, because untouched pages are one shared page of zeros. */
+static void touch(uint64_t *words, size_t n_words, int threads)
+{
+    const size_t part = part_words(n_words, threads);
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int t = 0; t < threads; t++)
+        memset(words + (size_t)t * part, t + 1, part * sizeof(uint64_t));
+}
+
+/* A buffer of four last-level caches, 256 MiB to 1 GiB; smaller when memory is short. */
 static double read_bandwidth(int threads)
 {
-    size_t bytes = (size_t)512 << 20;
-    const size_t four_caches = 4 * (size_t)pn_cpu_last_cache();
-    bytes = four_caches > bytes ? four_caches : bytes;
-    uint64_t *buf = pn_calloc_array(bytes, 1);
-    if (!buf)
+    const size_t mib = (size_t)1 << 20;
+    size_t bytes = 4 * (size_t)pn_cpu_last_cache();
+    bytes = bytes < 256 * mib ? 256 * mib : bytes > 1024 * mib ? 1024 * mib : bytes;
+    for (; bytes >= 32 * mib; bytes /= 2) {
+        uint64_t *words = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (words == MAP_FAILED)
+            continue;
+        madvise(words, bytes, MADV_HUGEPAGE); /* a wish: touching small pages can take seconds */
+        const size_t n_words = bytes / sizeof *words;
+        double rate[RUNS];
+        touch(words, n_words, threads);
+        for (int i = 0; i < RUNS; i++)
+            rate[i] = read_pass(words, n_words, threads);
+        munmap(words, bytes);
+        return median(rate);
+    }
+    return 0;
+}
+
+static double peak(uint64_t (*loop)(uint64_t iters), int threads)
+{
+    if (loop == NULL)
         return 0;
-    double v[RUNS];
-    volatile uint64_t sink = 0;
-#pragma omp parallel num_threads(threads)
-    { /* each thread touches what it will read: its own node's memory */
-        const size_t n = bytes / 8 / (size_t)omp_get_num_threads();
-        memset(buf + n * (size_t)omp_get_thread_num(), 1, n * 8);
+    uint64_t iters = 1 << 16; /* doubled until a run is long enough for the clock */
+    for (; iters < (uint64_t)1 << 40; iters *= 2) {
+        const double start = pn_seconds();
+        loop(iters);
+        if (pn_seconds() - start > 0.005)
+            break;
     }
-    for (int r = 0; r < RUNS; r++) {
-        uint64_t sum = 0;
-        const double t0 = omp_get_wtime();
-#pragma omp parallel num_threads(threads) reduction(+ : sum)
-        {
-            const size_t n = bytes / 8 / (size_t)omp_get_num_threads();
-            sum += read_words(buf + n * (size_t)omp_get_thread_num(), n);
-        }
-        v[r] = (double)bytes / (omp_get_wtime() - t0) * 1e-9;
-        sink += sum;
+    double rate[RUNS];
+    for (int i = 0; i < RUNS; i++) {
+        uint64_t ops = 0;
+        const double start = pn_seconds();
+#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : ops)
+        for (int t = 0; t < threads; t++)
+            ops += loop(iters);
+        rate[i] = (double)ops / (pn_seconds() - start) * 1e-9;
     }
-    pn_free(buf);
-    return median(v);
+    return median(rate);
 }
 
 void pn_measure_ceilings(const struct pn_kern *k, int threads, struct pn_ceilings *out)
 {
-    *out = (struct pn_ceilings){.read_gbs = read_bandwidth(threads),
-                                .int8_gops = peak(k->peak_int8, threads),
-                                .bf16_gops = peak(k->peak_bf16, threads),
-                                .f32_gops = peak(k->peak_f32, threads)};
+    threads = threads < 1 ? 1 : threads;
+    out->read_gbs = read_bandwidth(threads);
+    out->int8_gops = peak(k->peak_int8, threads);
+    out->bf16_gops = peak(k->peak_bf16, threads);
+    out->f32_gops = peak(k->peak_f32, threads);
 }

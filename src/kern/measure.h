@@ -6,12 +6,15 @@
 #include "kern/kern.h"
 
 struct pn_ceilings {
-    double read_gbs;                         /* sequential reads of a buffer beyond every cache, GB/s */
-    double int8_gops, bf16_gops, f32_gops;   /* all threads together; 0: the tier has no such instruction */
+    double read_gbs; /* sequential reads of memory, GB/s (1e9); 0: no memory for the buffer */
+    double int8_gops, bf16_gops, f32_gops; /* 1e9 operations per second, two per multiply-add, of k's
+                                              peak loops; 0: the tier has no such instruction */
 };
 
-/* Each figure is the median of five runs; about a second in all. read_gbs is 0 when memory is too short for
- * the buffer. */
+/* All figures are of `threads` threads together and medians of seven runs; about a second in all. */
 void pn_measure_ceilings(const struct pn_kern *k, int threads, struct pn_ceilings *out);
+
+/* Monotonic clock, seconds. */
+double pn_seconds(void);
 
 #endif
