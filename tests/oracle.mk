@@ -4,19 +4,23 @@ EXTRA_DIST += \
 	tests/data/ollama/README.md \
 	tests/data/ollama/golden.safetensors \
 	tests/data/ollama/models/blobs/sha256-017e6abbe4435f5b02c7d1a1bf1a99bcfa8d7832a6c2ecbc66fc5075ee8c71ab \
+	tests/data/ollama/models/blobs/sha256-11f8670ee2af5641caca6d56d95dd9a2ece1cdcf98bf5f7d68c0bb865421e16a \
 	tests/data/ollama/models/blobs/sha256-24d6306e65bb25fa1787067fd5810b9e0130eb73b6fc82bd4b007703ed589b2b \
 	tests/data/ollama/models/blobs/sha256-2a38bae4fdbe052d16a2dcba0a0cb594839aed40a1e92c67fbe0b1deeb1d600b \
 	tests/data/ollama/models/blobs/sha256-4e1e24458e23ed6634c43d43a8dc384db79e2ed4e458c5b5f6b7dff867251e1b \
 	tests/data/ollama/models/blobs/sha256-61028f3694e4e0c5f27d7ab3b2a342baf4ab41f7046fdc38dec656f48753b3d1 \
 	tests/data/ollama/models/blobs/sha256-7180958b3b55e8bea02632f91724ee6aea71d7a85a677368bcce9fe3f28f6369 \
+	tests/data/ollama/models/blobs/sha256-833fc49514a7def254192261d6b44337003451d3a44c1f7436d510b21db6d971 \
 	tests/data/ollama/models/blobs/sha256-8a42f83af7e509e891e9af47a21cd3a1f3f6b389494759c09de990fef739cd0f \
 	tests/data/ollama/models/blobs/sha256-b83dd5d6d0680f9a71a7dbafc57caf62118bbb541dc34be9df54ebd5d5556506 \
 	tests/data/ollama/models/blobs/sha256-bba172fe4884eb2e1080bf0783d350b29b7e8ecec1ca7a43daba35814b5073bb \
 	tests/data/ollama/models/blobs/sha256-bcd378dfee3f3e788427e61b82a38b0567ff61f7b246faab03e423bc64ffe428 \
 	tests/data/ollama/models/blobs/sha256-d2e4f7d756bc1f884c185fb99efaa4d4f358c0e9e07421b8f03cc07a1bcaf681 \
+	tests/data/ollama/models/blobs/sha256-ea62cf80ac30d2baccfae8e9cddbb46e624a9cfdbb537a652f709a6dd120103d \
 	tests/data/ollama/models/blobs/sha256-ed4645d3fee6fd58892739aa439c158b55e3429eb5a2ffdc27315a48ddee4189 \
 	tests/data/ollama/models/blobs/sha256-fd0b89fb63e95684ef9010eabef9fa8aff9396e54dd53dcdc987d02209219ff0 \
 	tests/data/ollama/models/blobs/sha256-fd7a0b9de9c657d5928a999a3d542605c68b363c9c640be1870549302b3ababc \
+	tests/data/ollama/models/blobs/sha256-fdbec6d73ce46c1e3595e89c48c0af6592afc080c9c403bc9d1dd6bf448b6c1c \
 	tests/data/ollama/models/blobs/sha256-fefc914e46e6024467471837a48a24251db2c6f3f58395943da7bf9dc6f70fb6 \
 	tests/data/ollama/models/blobs/sha256-ff63b8359fcbde540e92e295662c62fe4d1dd14631441428e36f1665ab318b7e \
 	tests/data/ollama/models/manifests/registry.ollama.ai/library/tiny-b-split/latest \
@@ -25,6 +29,8 @@ EXTRA_DIST += \
 	tests/data/ollama/models/manifests/registry.ollama.ai/library/tiny-b/q4_k_m \
 	tests/data/ollama/models/manifests/registry.ollama.ai/library/tiny-b/q8_0 \
 	tests/data/ollama/models/manifests/registry.ollama.ai/library/tiny-c/q4_k_m \
+	tests/data/ollama/models/manifests/registry.ollama.ai/library/tiny-llama/latest \
+	tests/data/ollama/models/manifests/registry.ollama.ai/library/tiny-llama/q8_0 \
 	tests/data/ollama/tiny-a-combined-f16.gguf \
 	tests/data/ollama/tiny-b-projector.gguf \
 	tests/data/ollama/tiny-b-text.gguf \
@@ -46,17 +52,26 @@ EXTRA_DIST += \
 	tests/data/tiny-b/model/preprocessor_config.json \
 	tests/data/tiny-b/model/tokenizer.json \
 	tests/data/tiny-b/model/tokenizer_config.json \
+	tests/data/tiny-llama/cases.json \
+	tests/data/tiny-llama/golden.safetensors \
+	tests/data/tiny-llama/model/config.json \
+	tests/data/tiny-llama/model/generation_config.json \
+	tests/data/tiny-llama/model/model.safetensors \
+	tests/data/tiny-llama/model/tokenizer.json \
+	tests/data/tiny-llama/model/tokenizer_config.json \
 	tests/oracle/README.md \
 	tests/oracle/compare.py \
 	tests/oracle/compare_gguf.py \
+	tests/oracle/compare_pictures.py \
+	tests/oracle/compare_tokens.py \
 	tests/oracle/gguf_check.py \
 	tests/oracle/ggufio.py \
 	tests/oracle/hub2gguf.py \
-	tests/oracle/image_oracle.py \
 	tests/oracle/make_data.py \
 	tests/oracle/make_split.py \
 	tests/oracle/make_tiny_b.py \
 	tests/oracle/make_tiny_c.py \
+	tests/oracle/make_tiny_llama.py \
 	tests/oracle/models.py \
 	tests/oracle/ollama_create.sh \
 	tests/oracle/pictures.py \

@@ -102,9 +102,11 @@ def vision_model(seed, work, opts):
     tc, vc = cfg["text_config"], cfg["vision_config"]
     t = Tally(f"v{seed}", opts.tolerance)
     shape = (f"d {tc['hidden_size']}/{tc['num_attention_heads']}/{tc['num_key_value_heads']} L {tc['num_hidden_layers']} x "
-             f"{tc['cross_attention_layers']} ff {tc['intermediate_size']} eps {tc['rms_norm_eps']:g} rope {'s' if tc['rope_scaling'] else '-'}"
+             f"{tc['cross_attention_layers']} ff {tc['intermediate_size']} eps {tc['rms_norm_eps']:g} rope {tc['rope_scaling']['rope_type'][0]}"
              f" | v {vc['hidden_size']}/{vc['attention_heads']} {vc['num_hidden_layers']}+{vc['num_global_layers']} ff {vc['intermediate_size']}"
              f" inter {vc['intermediate_layers_indices']} tile {tile}{'' if zero else ' UNUSED ROWS NOT ZERO'}")
+    # things that must not change the result
+    same = [(), ("--chunk", "1"), ("--chunk", "7"), ("--threads", "1"), ("--full-tiles",), ("--chunk", "33", "--threads", "2")]
     extra = [("hub", directory, ())]
     if opts.gguf:
         text, proj, comb = (os.path.join(directory, n) for n in ("text.gguf", "projector.gguf", "combined.gguf"))
@@ -115,7 +117,7 @@ def vision_model(seed, work, opts):
         px, ratio, tiles, rmask = ref.pictures([img])
         feats = ref.features(px, ratio, rmask)
         n = int(tiles[0])
-        for form, model, more in extra:
+        for form, model, more in extra + [("full", directory, ("--full-tiles",))]:
             where = f"encode {form} {model} {f} {img.mode} {img.size}"
             try:
                 e = puna.encode(model, [f], more=more)
@@ -134,6 +136,7 @@ def vision_model(seed, work, opts):
         ids = ref.ids(prompt)
         images, paths = [c[1] for c in chosen], [c[0] for c in chosen]
         form, model, more = extra[k % len(extra)] if opts.gguf else extra[0]
+        more = more + same[int(rng.integers(len(same)))]
         check_logits(t, "meta", ref, model, ids, paths, images, prompt=prompt if k % 3 == 0 else None, more=more)
         if n:
             check_logits(t, "hf", ref, model, ids, paths, images, hf=True, more=more)

@@ -49,6 +49,8 @@ def main():
     b, c = os.path.join(DATA, "tiny-b"), os.path.join(OLLAMA, "tiny-c")
     gb, gq = os.path.join(b, "golden.safetensors"), os.path.join(OLLAMA, "golden.safetensors")
     a = os.path.join(DATA, "tiny-a")
+    tl = os.path.join(DATA, "tiny-llama")
+    gl = os.path.join(tl, "golden.safetensors")
     text, projector = (os.path.join(OLLAMA, f"tiny-b-{n}.gguf") for n in ("text", "projector"))
     failed = [
         run("tiny-b hub", os.path.join(b, "model"), b, gb, ""),
@@ -59,6 +61,9 @@ def main():
         run("tiny-b:q8_0", "tiny-b:q8_0", b, gq, "tiny-b/q8_0/"),
         run("tiny-b:q4_k_m", "tiny-b:q4_k_m", b, gq, "tiny-b/q4_k_m/"),
         run("tiny-c:q4_k_m", "tiny-c:q4_k_m", c, gq, "tiny-c/q4_k_m/"),
+        run("tiny-llama hub", os.path.join(tl, "model"), tl, gl, ""),
+        run("tiny-llama", "tiny-llama", tl, gl, ""),
+        run("tiny-llama:q8_0", "tiny-llama:q8_0", tl, gq, "tiny-llama/q8_0/"),
         run("tiny-a-combined-f16", os.path.join(OLLAMA, "tiny-a-combined-f16.gguf"), a, os.path.join(a, "golden.safetensors"), ""),
     ]
     return any(failed)

@@ -34,7 +34,7 @@ def load(directory):
 
 def rope_factors(text):
     s = text.get("rope_scaling")
-    if not s:
+    if not s or s["rope_type"] == "default":
         return None
     dim = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
     orig, low, high = s["original_max_position_embeddings"], s["low_freq_factor"], s["high_freq_factor"]

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""make_data.py WORK DATA: makes DATA/tiny-b and DATA/ollama (DATA is tests/data).
+"""make_data.py WORK DATA: makes DATA/tiny-b, DATA/tiny-llama and DATA/ollama (DATA is tests/data).
 
 $OLLAMA: ollama v0.24.0; $OLLAMA_OLDQ: the same with the quantiser's name filter of releases before 2026-01-20 (which
 quantises the vision attn_v as in the published files; tests/oracle/README.md says how)."""
@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import numpy as np
+import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -74,7 +75,7 @@ def add_split(store, like, name, text, projector):
 
 def goldens(gold, hub, images, label, files, cases, features):
     """Logits transformers computes from the file's dequantised values."""
-    ref = Reference(hub, {k: __import__("torch").from_numpy(np.ascontiguousarray(v))
+    ref = Reference(hub, {k: torch.from_numpy(np.ascontiguousarray(v))
                           for k, v in hub2gguf.hub_weights(files, json.load(open(hub + "/config.json"))).items()})
     for c in cases:
         pics = [Image.open(f"{images}/{p}.png") for p in c["images"]]
@@ -88,19 +89,28 @@ store = f"{work}/store"
 old = f"{work}/store-oldq"
 create = lambda hub, name, where, ollama: run(f"{HERE}/ollama_create.sh", hub, name, where, stdout=subprocess.DEVNULL,
                                               env=dict(os.environ, OLLAMA=ollama, PYTHON=sys.executable))
-for d in (store, old, f"{data}/ollama", f"{data}/tiny-b", f"{work}/tiny-c"):
+readme = open(f"{data}/ollama/README.md").read()
+for d in (store, old, f"{data}/ollama", f"{data}/tiny-b", f"{data}/tiny-llama", f"{work}/tiny-c"):
     shutil.rmtree(d, ignore_errors=True)
 run(sys.executable, f"{HERE}/make_tiny_b.py", f"{data}/tiny-b")
+run(sys.executable, f"{HERE}/make_tiny_llama.py", f"{data}/tiny-llama")
 run(sys.executable, f"{HERE}/make_tiny_c.py", f"{work}/tiny-c")
-tiny_b, tiny_c, tiny_a = f"{data}/tiny-b/model", f"{work}/tiny-c/model", f"{data}/tiny-a/model"
+tiny_a, tiny_b, tiny_c = f"{data}/tiny-a/model", f"{data}/tiny-b/model", f"{work}/tiny-c/model"
+tiny_l = f"{data}/tiny-llama/model"
 ollama = os.environ.get("OLLAMA", "ollama")
 create(tiny_b, "tiny-b", store, ollama)
 create(tiny_a, "tiny-a", store, ollama)
+create(tiny_l, "tiny-llama", store, ollama)
 create(tiny_c, "tiny-c", old, os.environ["OLLAMA_OLDQ"])
 
 out = f"{data}/ollama"
 models = f"{out}/models"
+os.makedirs(out)
+with open(f"{out}/README.md", "w") as f:
+    f.write(readme)
 files = {("tiny-b", t): copy_model(store, models, "tiny-b", t) for t in ("latest", "f16", "q8_0", "q4_k_m")}
+for tag in ("latest", "q8_0"):
+    files["tiny-llama", tag] = copy_model(store, models, "tiny-llama", tag)
 files["tiny-c", "q4_k_m"] = copy_model(old, models, "tiny-c", "q4_k_m")
 text, projector = f"{out}/tiny-b-text.gguf", f"{out}/tiny-b-projector.gguf"
 hub2gguf.write_split(tiny_b, text, projector)
@@ -116,8 +126,10 @@ for tag in ("q8_0", "q4_k_m"):
     goldens(gold, tiny_b, f"{data}/tiny-b/images", f"tiny-b/{tag}", [files["tiny-b", tag]], b_cases, False)
 goldens(gold, tiny_c, f"{out}/tiny-c/images", "tiny-c/q4_k_m", [files["tiny-c", "q4_k_m"]],
         json.load(open(f"{out}/tiny-c/cases.json"))["cases"], True)
+goldens(gold, tiny_l, "", "tiny-llama/q8_0", [files["tiny-llama", "q8_0"]],
+        json.load(open(f"{data}/tiny-llama/cases.json"))["cases"], False)
 save_file(gold, f"{out}/golden.safetensors")
 for d, _, fs in os.walk(data):
     for f in fs:
-        if "tiny-b" in d or "ollama" in d:
+        if "tiny-b" in d or "tiny-llama" in d or "ollama" in d:
             os.chmod(os.path.join(d, f), 0o644)

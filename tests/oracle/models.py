@@ -42,7 +42,7 @@ def mllama_config(*, hidden, heads, kv, layers, cross, ff, v_hidden, v_heads, v_
             "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv,
             "intermediate_size": ff, "rope_theta": theta, "rms_norm_eps": eps, "max_position_embeddings": 1024,
             "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                             "original_max_position_embeddings": 64} if scaled else None,
+                             "original_max_position_embeddings": 64} if scaled else {"rope_type": "default"},
             "cross_attention_layers": list(cross), "tie_word_embeddings": False, "hidden_act": "silu",
             "bos_token_id": 512, "eos_token_id": [513, 520, 521], "pad_token_id": 516},
         "vision_config": {
@@ -123,7 +123,7 @@ def random_weights(cfg, rng, zero_unused=True):
         elif "positional_embedding" in name:
             w = 0.5 * n
         elif "embed_tokens" in name or "class_embedding" in name:
-            w = n
+            w = n * (1.6 / np.sqrt(shape[-1]) if cfg.get("tie_word_embeddings") else 1.0)
         else:
             fan_in = int(np.prod(shape[1:]))
             gain = 1.6 if ("q_proj" in name or "k_proj" in name or "lm_head" in name) else 1.0
@@ -170,3 +170,12 @@ def save_hub(directory, cfg, weights, shards=1):
                        "rescale_factor": 0.00392156862745098, "size": {"height": s, "width": s}}, f, indent=1)
     for f in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(os.path.join(tokenizer_dir(), f), os.path.join(directory, f))
+    if "vision_config" not in cfg:  # text models have no <|image|>
+        path = os.path.join(directory, "tokenizer.json")
+        t = json.load(open(path))
+        t["added_tokens"] = [a for a in t["added_tokens"] if a["id"] < cfg["vocab_size"]]
+        json.dump(t, open(path, "w"))
+        path = os.path.join(directory, "tokenizer_config.json")
+        t = json.load(open(path))
+        t["added_tokens_decoder"] = {i: a for i, a in t["added_tokens_decoder"].items() if int(i) < cfg["vocab_size"]}
+        json.dump(t, open(path, "w"), indent=1)
