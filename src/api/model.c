@@ -111,7 +111,7 @@ int puna_model_open(puna_model **out, const char *name, const struct puna_model_
     if (params)
         PN_TAKE(p, params);
     char demo[4096];
-    int threads, rc = 0;
+    int threads = 0, rc = 0;
     if (!name)
         rc = demo_path(demo, sizeof demo, err);
     struct pn_kern kern;
