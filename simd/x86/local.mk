@@ -17,7 +17,7 @@ endif
 if HAVE_KERN_AVX512
 noinst_LTLIBRARIES += libkern_avx512.la
 libcore_la_LIBADD += libkern_avx512.la
-libkern_avx512_la_SOURCES =
+libkern_avx512_la_SOURCES = simd/x86/f32_avx512.c simd/x86/x86_vf512.h simd/x86/x86_vec.h simd/x86/x86_mmf.h simd/x86/x86_attn.h simd/x86/x86_slots.h
 libkern_avx512_la_CFLAGS = $(KERN_CFLAGS) $(avx512_CFLAGS)
 endif
 if HAVE_KERN_AVX512VNNI

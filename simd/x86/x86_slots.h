@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Registration of everything in x86_vec.h, x86_mmf.h and x86_attn.h, and the f32 peak loop. */
+#ifndef PN_X86_SLOTS_H
+#define PN_X86_SLOTS_H
+
+#include "x86_vec.h"
+
+#include "x86_attn.h"
+#include "x86_mmf.h"
+
+static uint64_t ISA(peak_f32)(uint64_t iters)
+{
+    enum { CHAINS = PEAK_CHAINS };
+    vf x[CHAINS];
+    const vf a = vf_set1(0.5f), b = vf_set1(1.0f);
+    PRAGMA_UNROLL
+    for (int i = 0; i < CHAINS; i++)
+        x[i] = vf_set1((float)i);
+    uint64_t done = 0;
+    for (; done < iters; done += CHAINS) {
+        PRAGMA_UNROLL
+        for (int i = 0; i < CHAINS; i++)
+            x[i] = vf_fma(x[i], a, b);
+    }
+    volatile float sink = 0.0f;
+    for (int i = 0; i < CHAINS; i++)
+        sink = sink + vf_sum(x[i]);
+    return done * 16 * 2;
+}
+
+static inline void fill_f32_slots(struct pn_kern *k)
+{
+#define TYPED(id, type)                                                                           \
+    k->dequant[id] = ISA(dequant_##type);                                                         \
+    k->mm_f32[id] = ISA(mm_f32_##type)
+    TYPED(PN_F32, f32);
+    TYPED(PN_F16, f16);
+    TYPED(PN_BF16, bf16);
+    TYPED(PN_Q4_0, q4_0);
+    TYPED(PN_Q4_1, q4_1);
+    TYPED(PN_Q5_0, q5_0);
+    TYPED(PN_Q5_1, q5_1);
+    TYPED(PN_Q8_0, q8_0);
+    TYPED(PN_IQ4_NL, iq4_nl);
+    TYPED(PN_Q2_K, q2_k);
+    TYPED(PN_Q3_K, q3_k);
+    TYPED(PN_Q4_K, q4_k);
+    TYPED(PN_Q5_K, q5_k);
+    TYPED(PN_Q6_K, q6_k);
+    TYPED(PN_IQ4_XS, iq4_xs);
+#undef TYPED
+    k->quant_act = ISA(quant_act);
+    k->rmsnorm = ISA(rmsnorm);
+    k->layernorm = ISA(layernorm);
+    k->rope_half = ISA(rope_half);
+    k->rope_inter = ISA(rope_inter);
+    k->silu_mul = ISA(silu_mul);
+    k->gelu = ISA(gelu);
+    k->axpy = ISA(axpy);
+    k->add = ISA(add);
+    k->kv_put = ISA(kv_put);
+    k->attn = ISA(attn);
+    k->attn_merge = ISA(attn_merge);
+    k->attn_finish = ISA(attn_finish);
+    k->peak_f32 = ISA(peak_f32);
+}
+
+#endif
