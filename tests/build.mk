@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Checks of the tree itself, and the data that several kinds of test share.
-dist_check_SCRIPTS += tests/layers.sh tests/headers.sh tests/vendored.sh
-TESTS += tests/layers.sh tests/headers.sh tests/vendored.sh
-if HAVE_CLI
-dist_check_SCRIPTS += tests/symbols.sh
-TESTS += tests/symbols.sh
-endif
+BUILD_TESTS = tests/completion.sh tests/headers.sh tests/install.sh tests/layers.sh tests/man.sh \
+	tests/style.sh tests/symbols.sh tests/vendored.sh
+dist_check_SCRIPTS += $(BUILD_TESTS)
+TESTS += $(BUILD_TESTS)
 EXTRA_DIST += tests/symbols.txt third_party/stb/README.md third_party/stb/stb_image.h
 
 EXTRA_DIST += \
