@@ -232,6 +232,8 @@ static void test_png_chunks(void **state)
     png = make_png(&len, 10, 10, 8, 2, 310, middle, (size_t)(end - middle));
     assert_int_equal(decode_code(png, len, NULL), PUNA_E_UNSUPPORTED);
     free(png);
+    static const uint8_t apple[] = "\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0\x20\2\0\0\0";
+    assert_int_equal(decode_code(apple, sizeof apple, NULL), PUNA_E_UNSUPPORTED);
     end = put_chunk(middle, "PLTE", z, 4); /* not a multiple of 3 */
     png = make_png(&len, 10, 10, 8, 3, 110, middle, (size_t)(end - middle));
     assert_int_equal(decode_code(png, len, NULL), PUNA_E_FORMAT);
@@ -266,7 +268,8 @@ static void test_limits(void **state)
         free(b);
     }
     /* The clock of this thread cannot stand still for 100 pictures. */
-    static const char *const slow[] = {"rgb8.png", "progressive.jpg", "lossy.webp"};
+    static const char *const slow[] = {"rgb8.png", "progressive.jpg", "lossy.webp", "rgb.bmp",
+                                       "plain4.gif"};
     const struct pn_image_limits no_time = {.max_seconds = 1e-12};
     for (size_t k = 0; k < sizeof slow / sizeof slow[0]; k++) {
         char path[256];

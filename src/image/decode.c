@@ -210,21 +210,27 @@ static const char *other_kind(const uint8_t *b, size_t n)
     return text ? text : "no file type puna knows";
 }
 
-typedef int decode_fn(struct pn_rgb *out, struct pn_dec *d);
+struct format {
+    const char *name;
+    int (*decode)(struct pn_rgb *out, struct pn_dec *d);
+};
 
-static decode_fn *find_decoder(const uint8_t *b, size_t n)
+static const struct format *find_format(const uint8_t *b, size_t n)
 {
+    static const struct format jpeg = {"JPEG", pn_jpeg_decode}, png = {"PNG", pn_png_decode};
+    static const struct format gif = {"GIF", pn_gif_decode}, bmp = {"BMP", pn_bmp_decode};
+    static const struct format webp = {"WebP", pn_webp_decode};
     if (n >= 3 && memcmp(b, "\xff\xd8\xff", 3) == 0)
-        return pn_jpeg_decode;
+        return &jpeg;
     if (n >= 8 && memcmp(b, "\x89PNG\r\n\x1a\n", 8) == 0)
-        return pn_png_decode;
+        return &png;
     if (n >= 6 && (memcmp(b, "GIF87a", 6) == 0 || memcmp(b, "GIF89a", 6) == 0))
-        return pn_gif_decode;
+        return &gif;
     if (n >= 12 && memcmp(b, "RIFF", 4) == 0 && memcmp(b + 8, "WEBP", 4) == 0)
-        return pn_webp_decode;
+        return &webp;
     /* "BM" alone also starts English text: the size of the second header must be one in use. */
     if (n >= 18 && b[0] == 'B' && b[1] == 'M' && pn_le32(b + 14) >= 12 && pn_le32(b + 14) <= 124)
-        return pn_bmp_decode;
+        return &bmp;
     return NULL;
 }
 
@@ -247,11 +253,15 @@ int pn_image_decode(struct pn_rgb *out, const uint8_t *bytes, size_t len,
     if (len > max_bytes)
         return pn_fail(err, PUNA_E_LIMIT, "the picture file has %zu bytes, more than the limit of "
                        "%zu; make it smaller or raise the limit", len, max_bytes);
-    decode_fn *const decode = find_decoder(bytes, len);
-    if (!decode)
+    const struct format *const format = find_format(bytes, len);
+    if (!format)
         return pn_fail(err, PUNA_E_UNSUPPORTED, "this is %s, not a picture puna reads; give it a "
                        "JPEG, PNG, WebP, GIF or BMP file", other_kind(bytes, len));
-    int rc = decode(out, &d);
+    int rc = format->decode(out, &d);
+    /* stb_image and libwebp cannot be stopped in between (the pixel limit bounds their work): the
+     * limit is kept all the same, so that it means one thing for every format. */
+    if (rc == PUNA_OK && pn_dec_late(&d))
+        rc = pn_dec_too_slow(&d, format->name);
     if (rc == PUNA_OK && !l->keep_orientation)
         rc = pn_orient(out, d.orientation, err);
     if (rc < 0)

@@ -82,6 +82,9 @@ static int read_chunks(struct png *p, const struct pn_dec *d)
         const uint8_t *type = b + at + 4, *data = b + at + 8;
         if (len > d->n - at - 12)
             return pn_dec_truncated(d, "PNG", "a chunk");
+        if (first && memcmp(type, "CgBI", 4) == 0)
+            return pn_fail(d->err, PUNA_E_UNSUPPORTED, "PNG: Apple's own variant from inside an "
+                           "iPhone app; save it again with another program");
         if (first && memcmp(type, "IHDR", 4) != 0)
             return broken(d, "the first chunk is not the header");
         const bool is_idat = memcmp(type, "IDAT", 4) == 0;

@@ -32,9 +32,6 @@ static int decode_first(struct pn_rgb *out, struct pn_dec *d, WebPAnimDecoder *d
         (int32_t)info.canvas_height != out->h || !WebPAnimDecoderGetNext(dec, &rgba, &when))
         return pn_fail(d->err, PUNA_E_FORMAT, "WebP: the picture data is damaged; copy or download "
                        "the file again");
-    /* libwebp has no way to stop in between; its work is bounded by the pixels. */
-    if (pn_dec_late(d))
-        return pn_dec_too_slow(d, "WebP");
     const size_t n = (size_t)out->w * (size_t)out->h;
     pn_on_white(rgba, n); /* the decoder's own canvas, of which nothing else is wanted */
     memcpy(out->px, rgba, 3 * n);
