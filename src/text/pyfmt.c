@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "text/pyfmt.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,30 +12,47 @@
 
 #include "text/utf8.h"
 
-/* repr of a float: the shortest digits that read back as the same number, as an exponent below 1e-4 and
- * from 1e16 on. Only digits are taken from printf and given to strtod, so that the process's locale
- * (a decimal comma) does not matter. */
-static void put_real(struct pn_buf *b, double x)
+/* Do these digits, the first before the point, read back as x > 0? The point is left out, so that the
+ * process's locale (a decimal comma) does not matter. */
+static bool reads_back(const char *digits, size_t n, int exponent, double x)
 {
-    char digits[32];
-    size_t n = 0;
-    int exponent = 0;
-    for (int precision = 0; precision < 17; precision++) {
-        char e[48], again[64];
+    char text[64];
+    (void)snprintf(text, sizeof text, "%.*se%d", (int)n, digits, exponent - (int)n + 1);
+    return strtod(text, NULL) == x;
+}
+
+/* The fewest digits that read back as x >= 0; returns how many. The nearest number of n digits is tried,
+ * and the one above it: where x is a power of two, doubles lie twice as far apart above it as below,
+ * and the farther one may be the one that reads back. */
+static size_t shortest(char digits[24], int *exponent, double x)
+{
+    for (int precision = 0;; precision++) {
+        char e[48];
+        size_t n = 0;
         (void)snprintf(e, sizeof e, "%.*e", precision, x);
-        n = 0;
         const char *c = e;
         for (; *c && *c != 'e'; c++) {
             if (*c >= '0' && *c <= '9')
                 digits[n++] = *c;
         }
-        exponent = *c ? (int)strtol(c + 1, NULL, 10) : 0;
-        (void)snprintf(again, sizeof again, "%s%.*se%d", *e == '-' ? "-" : "", (int)n, digits,
-                       exponent - (int)n + 1);
-        if (strtod(again, NULL) == x)
-            break;
+        *exponent = *c ? (int)strtol(c + 1, NULL, 10) : 0;
+        if (precision >= 16 || reads_back(digits, n, *exponent, x))
+            return n;
+        if (digits[n - 1] < '9') { /* a carry would give fewer digits, which have been tried */
+            digits[n - 1]++;
+            if (reads_back(digits, n, *exponent, x))
+                return n;
+        }
     }
-    if (x < 0 || (x == 0 && 1 / x < 0))
+}
+
+/* repr of a float: with an exponent below 1e-4 and from 1e16 on. */
+static void put_real(struct pn_buf *b, double x)
+{
+    char digits[24];
+    int exponent;
+    const size_t n = shortest(digits, &exponent, fabs(x));
+    if (signbit(x))
         (void)pn_buf_str(b, "-");
     if (exponent < -4 || exponent >= 16) {
         (void)pn_buf_append(b, digits, 1);
