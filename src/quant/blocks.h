@@ -297,7 +297,7 @@ static inline void pn_unpack32_iq4_nl(struct pn_unpacked32 *u, const void *block
 }
 
 /* In the 2- and 3-bit types and Q6_K a half block of 128 elements shares its low bytes: element
- * 128h + 32k + l has its two bits at position 2k of qs[32h + l] (of qh[32h + l] in Q6_K). */
+ * 128h + 32k + l has its two bits at position 2k of qs[32h + l] (of qh[32h + l] in Q6_K); s = 4h + k. */
 
 static inline void pn_unpack256_q2_k(struct pn_unpacked256 *u, const void *block)
 {
@@ -308,9 +308,11 @@ static inline void pn_unpack256_q2_k(struct pn_unpacked256 *u, const void *block
         u->sc[i] = b->scales[i] & 15;
         u->mn[i] = b->scales[i] >> 4;
     }
-    for (int e = 0; e < 256; e++) {
-        const int h = e >> 7, k = e >> 5 & 3, l = e & 31;
-        u->q[e] = (int8_t)(b->qs[32 * h + l] >> (2 * k) & 3);
+    for (int s = 0; s < 8; s++) {
+        const uint8_t *qs = b->qs + 32 * (s >> 2);
+        const int shift = 2 * (s & 3);
+        for (int l = 0; l < 32; l++)
+            u->q[32 * s + l] = (int8_t)(qs[l] >> shift & 3);
     }
 }
 
@@ -325,10 +327,13 @@ static inline void pn_unpack256_q3_k(struct pn_unpacked256 *u, const void *block
         u->sc[i] = sc[i];
         u->mn[i] = 0;
     }
-    for (int e = 0; e < 256; e++) {
-        const int h = e >> 7, k = e >> 5 & 3, l = e & 31;
-        const int high = b->hmask[l] >> (4 * h + k) & 1; /* 0: four less */
-        u->q[e] = (int8_t)((b->qs[32 * h + l] >> (2 * k) & 3) - 4 * (1 - high));
+    for (int s = 0; s < 8; s++) {
+        const uint8_t *qs = b->qs + 32 * (s >> 2);
+        const int shift = 2 * (s & 3);
+        for (int l = 0; l < 32; l++) {
+            const int high = b->hmask[l] >> s & 1; /* 0: four less */
+            u->q[32 * s + l] = (int8_t)((qs[l] >> shift & 3) - 4 * (1 - high));
+        }
     }
 }
 
@@ -343,9 +348,11 @@ static inline void pn_unpack256_q4_k(struct pn_unpacked256 *u, const void *block
         u->sc[i] = sc[i / 2];
         u->mn[i] = mn[i / 2];
     }
-    for (int e = 0; e < 256; e++) {
-        const int s = e >> 5; /* odd sub-blocks: high nibbles of the same 32 bytes */
-        u->q[e] = (int8_t)(b->qs[32 * (e >> 6) + (e & 31)] >> (4 * (s & 1)) & 15);
+    for (int s = 0; s < 8; s++) { /* odd sub-blocks: high nibbles of the same 32 bytes */
+        const uint8_t *qs = b->qs + 32 * (s >> 1);
+        const int shift = 4 * (s & 1);
+        for (int l = 0; l < 32; l++)
+            u->q[32 * s + l] = (int8_t)(qs[l] >> shift & 15);
     }
 }
 
@@ -360,10 +367,11 @@ static inline void pn_unpack256_q5_k(struct pn_unpacked256 *u, const void *block
         u->sc[i] = sc[i / 2];
         u->mn[i] = mn[i / 2];
     }
-    for (int e = 0; e < 256; e++) {
-        const int s = e >> 5, l = e & 31;
-        const int low = b->qs[32 * (e >> 6) + l] >> (4 * (s & 1)) & 15;
-        u->q[e] = (int8_t)(low | (b->qh[l] >> s & 1) << 4);
+    for (int s = 0; s < 8; s++) {
+        const uint8_t *qs = b->qs + 32 * (s >> 1);
+        const int shift = 4 * (s & 1);
+        for (int l = 0; l < 32; l++)
+            u->q[32 * s + l] = (int8_t)((qs[l] >> shift & 15) | (b->qh[l] >> s & 1) << 4);
     }
 }
 
@@ -376,11 +384,14 @@ static inline void pn_unpack256_q6_k(struct pn_unpacked256 *u, const void *block
         u->sc[i] = b->scales[i];
         u->mn[i] = 0;
     }
-    for (int e = 0; e < 256; e++) {
-        const int h = e >> 7, k = e >> 5 & 3, l = e & 31;
-        const int low = b->ql[64 * h + 32 * (k & 1) + l] >> (4 * (k >> 1)) & 15;
-        const int high = b->qh[32 * h + l] >> (2 * k) & 3;
-        u->q[e] = (int8_t)((low | high << 4) - 32);
+    for (int s = 0; s < 8; s++) {
+        const int h = s >> 2, k = s & 3;
+        const uint8_t *ql = b->ql + 64 * h + 32 * (k & 1), *qh = b->qh + 32 * h;
+        const int low_shift = 4 * (k >> 1), high_shift = 2 * k;
+        for (int l = 0; l < 32; l++) {
+            const int low = ql[l] >> low_shift & 15, high = qh[l] >> high_shift & 3;
+            u->q[32 * s + l] = (int8_t)((low | high << 4) - 32);
+        }
     }
 }
 
@@ -396,9 +407,12 @@ static inline void pn_unpack256_iq4_xs(struct pn_unpacked256 *u, const void *blo
         u->sc[i] = (int16_t)((low | (int)(sh >> (2 * s) & 3) << 4) - 32);
         u->mn[i] = 0;
     }
-    for (int e = 0; e < 256; e++) {
-        const int s = e >> 5, l = e & 31;
-        u->q[e] = pn_iq4_values[b->qs[16 * s + (l & 15)] >> (4 * (l >> 4)) & 15];
+    for (int s = 0; s < 8; s++) {
+        for (int j = 0; j < 16; j++) {
+            const uint8_t pair = b->qs[16 * s + j];
+            u->q[32 * s + j] = pn_iq4_values[pair & 15];
+            u->q[32 * s + j + 16] = pn_iq4_values[pair >> 4];
+        }
     }
 }
 
@@ -412,9 +426,10 @@ static inline void pn_values32(float x[32], const struct pn_unpacked32 *u)
 
 static inline void pn_values256(float x[256], const struct pn_unpacked256 *u)
 {
-    for (int e = 0; e < 256; e++) {
-        const float scale = u->d * (float)u->sc[e / 16], min = u->dmin * (float)u->mn[e / 16];
-        x[e] = scale * (float)u->q[e] - min;
+    for (int g = 0; g < 16; g++) {
+        const float scale = u->d * (float)u->sc[g], min = u->dmin * (float)u->mn[g];
+        for (int e = 16 * g; e < 16 * g + 16; e++)
+            x[e] = scale * (float)u->q[e] - min;
     }
 }
 

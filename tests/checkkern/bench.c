@@ -1,4 +1,271 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Speed of each kernel on one thread, beside the ceilings of the same run: the peak loops of the tier
+ * for products and attention, read bandwidth for what streams. Medians of five. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "checkkern.h"
-void ck_bench_begin(const struct pn_kern *k) { (void)k; }
-void ck_bench(const struct pn_kern *k, const struct ck_slot *slot) { (void)k; (void)slot; }
+#include "cpu/cpu.h"
+#include "kern/measure.h"
+
+enum { RUNS = 5, HD = 128, KEYS = PN_ATTN_CHUNK, MAX_M = 256, ROWS = 256, COLS = 4096 };
+
+static struct pn_ceilings ceilings;
+
+/* Everything that one call needs. */
+struct job {
+    const struct pn_kern *k;
+    const struct ck_slot *slot;
+    int32_t m, n;
+    size_t row_bytes;
+    uint8_t *w;
+    float *c, *x, *y, *z;
+    struct pn_act act;
+    struct pn_kv_view kv;
+    int32_t n_keys[64];
+};
+
+static void *memory(size_t bytes)
+{
+    void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (p == NULL) {
+        fprintf(stderr, "checkkern: no memory for the bench\n");
+        exit(1);
+    }
+    memset(p, 0, bytes);
+    return p;
+}
+
+static void call(const struct job *j)
+{
+    const struct pn_kern *k = j->k;
+    const enum pn_type type = j->slot->type;
+    switch (j->slot->family) {
+    case CK_MM:
+        k->mm[type](j->c, (size_t)j->n, j->w, j->row_bytes, j->n, &j->act, 0, j->m);
+        break;
+    case CK_MM_F32:
+        k->mm_f32[type](j->c, (size_t)j->n, j->w, j->row_bytes, j->n, COLS, j->x, COLS, j->m);
+        break;
+    case CK_MM_BF16:
+        k->mm_bf16[type](j->c, (size_t)j->n, j->w, j->row_bytes, j->n, COLS, j->x, COLS, j->m);
+        break;
+    case CK_DEQUANT:
+        k->dequant[type](j->y, j->w, COLS);
+        break;
+    case CK_QUANT_ACT:
+        k->quant_act((struct pn_act *)&j->act, 0, j->x);
+        break;
+    case CK_RMSNORM:
+        k->rmsnorm(j->y, j->x, j->z, COLS, 1e-5f);
+        break;
+    case CK_LAYERNORM:
+        k->layernorm(j->y, j->x, j->z, j->z, COLS, 1e-5f);
+        break;
+    case CK_ROPE:
+        for (int32_t i = 0; i < COLS; i += HD) {
+            if (j->slot->offset == offsetof(struct pn_kern, rope_half))
+                k->rope_half(j->y + i, j->z, j->z + HD / 2, HD);
+            else
+                k->rope_inter(j->y + i, j->z, j->z + HD / 2, HD);
+        }
+        break;
+    case CK_SILU_MUL:
+        k->silu_mul(j->y, j->x, j->z, COLS);
+        break;
+    case CK_GELU:
+        k->gelu(j->y, j->x, COLS);
+        break;
+    case CK_AXPY:
+        k->axpy(j->y, j->x, 1e-9f, COLS);
+        break;
+    case CK_ADD:
+        k->add(j->y, j->z, COLS);
+        break;
+    case CK_KV_PUT:
+        for (int64_t pos = 0; pos < COLS / HD; pos++)
+            k->kv_put(&j->kv, pos, j->x + pos * HD, j->x + pos * HD);
+        break;
+    case CK_ATTN:
+        k->attn(j->c, j->x, HD, j->m, j->n_keys, &j->kv, 0, NULL);
+        break;
+    case CK_ATTN_BF16:
+        k->attn_bf16(j->c, j->x, HD, j->m, j->n_keys, &j->kv, 0, NULL);
+        break;
+    default:
+        break;
+    }
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median seconds of one call. */
+static double seconds(const struct job *j)
+{
+    int calls = 1;
+    for (;; calls *= 2) { /* as many as take 3 ms; this also warms up */
+        const double start = pn_seconds();
+        for (int i = 0; i < calls; i++)
+            call(j);
+        if (pn_seconds() - start > 0.003)
+            break;
+    }
+    double run[RUNS];
+    for (int r = 0; r < RUNS; r++) {
+        const double start = pn_seconds();
+        for (int i = 0; i < calls; i++)
+            call(j);
+        run[r] = (pn_seconds() - start) / calls;
+    }
+    qsort(run, RUNS, sizeof *run, ascending);
+    return run[RUNS / 2];
+}
+
+static void of_ceiling(double value, double ceiling, const char *name)
+{
+    if (ceiling > 0)
+        printf(" (%.0f%% of %s)", 100 * value / ceiling, name);
+}
+
+/* Products: cached weights at several m; one row against weights that come from memory. */
+static void bench_product(struct job *j, const char *tier)
+{
+    const enum pn_type type = j->slot->type;
+    const enum ck_family family = j->slot->family;
+    const double peak = family == CK_MM        ? ceilings.int8_gops
+                        : family == CK_MM_BF16 ? ceilings.bf16_gops
+                                               : ceilings.f32_gops;
+    const char *peak_name = family == CK_MM ? "int8" : family == CK_MM_BF16 ? "bf16" : "f32";
+    static const int32_t ms[] = { 1, 4, 16, 256 };
+    struct ck random = { .rng = 1, .slot = j->slot };
+    j->row_bytes = pn_row_bytes(type, COLS);
+    const size_t l2_bytes = ROWS * j->row_bytes;
+    const size_t cache = 4 * (size_t)pn_cpu_last_cache(), least = (size_t)64 << 20, most = 4 * least;
+    const size_t big_bytes = cache < least ? least : cache > most ? most : cache;
+    const int32_t big_rows = (int32_t)(big_bytes / j->row_bytes);
+    j->w = memory(big_bytes);
+    ck_weights(&random, type, j->w, ROWS, COLS, j->row_bytes);
+    j->c = memory((size_t)MAX_M * ROWS * sizeof(float) + (size_t)big_rows * sizeof(float));
+    j->n = ROWS;
+    printf("  %-12s %-16s", tier, j->slot->name);
+    for (size_t i = 0; i < sizeof ms / sizeof ms[0]; i++) {
+        j->m = ms[i];
+        const double gops = 2.0 * ms[i] * ROWS * COLS / seconds(j) * 1e-9;
+        printf(" m=%d %.3g", ms[i], gops);
+        of_ceiling(gops, peak, peak_name);
+        printf("%s", i == 3 ? " GOPS" : "");
+    }
+    for (size_t at = l2_bytes; at + l2_bytes <= big_bytes; at += l2_bytes)
+        memcpy(j->w + at, j->w, l2_bytes);
+    j->n = big_rows;
+    j->m = 1;
+    const double gbs = (double)j->row_bytes * big_rows / seconds(j) * 1e-9;
+    printf("; streamed m=1 %.1f GB/s", gbs);
+    of_ceiling(gbs, ceilings.read_gbs, "read");
+    printf("\n");
+    free(j->w);
+    free(j->c);
+}
+
+static void bench_attention(struct job *j, const char *tier)
+{
+    static const char *const names[] = { "f32", "f16", "bf16", "q8" };
+    static const int32_t nqs[] = { 4, 64 }; /* decode: one group of heads; prefill */
+    const bool bf16 = j->slot->family == CK_ATTN_BF16;
+    for (int i = 0; i < 64; i++)
+        j->n_keys[i] = KEYS;
+    j->c = memory(64 * pn_attn_part_floats(HD) * sizeof(float));
+    for (int t = 0; t < PN_KV_TYPE_COUNT; t++) {
+        if (bf16 && t != PN_KV_BF16)
+            continue;
+        j->kv.type = (enum pn_kv_type)t;
+        const size_t bytes = pn_kv_k_bytes(j->kv.type, HD, KEYS) + pn_kv_v_bytes(j->kv.type, HD, KEYS);
+        for (int64_t pos = 0; pos < KEYS; pos++)
+            j->k->kv_put(&j->kv, pos, j->x + pos * 7 % 3000, j->x + pos * 13 % 3000);
+        printf("  %-12s %-16s %-5s", tier, j->slot->name, names[t]);
+        for (int i = 0; i < 2; i++) {
+            j->m = nqs[i];
+            const double s = seconds(j), gops = 4.0 * nqs[i] * KEYS * HD / s * 1e-9;
+            printf(" %d queries %.3g GOPS", nqs[i], gops);
+            of_ceiling(gops, bf16 ? ceilings.bf16_gops : ceilings.f32_gops, bf16 ? "bf16" : "f32");
+            if (i == 0)
+                printf(", %.1f GB/s of KV;", (double)bytes / s * 1e-9);
+        }
+        printf("\n");
+    }
+    free(j->c);
+}
+
+void ck_bench_begin(const struct pn_kern *k)
+{
+    pn_measure_ceilings(k, 1, &ceilings);
+    printf("one thread: read %.1f GB/s; tier %s: int8 %.0f, bf16 %.0f, f32 %.0f GOPS\n",
+           ceilings.read_gbs, k->tier, ceilings.int8_gops, ceilings.bf16_gops, ceilings.f32_gops);
+    fflush(stdout);
+}
+
+void ck_bench(const struct pn_kern *k, const struct ck_slot *slot)
+{
+    struct job j = { .k = k, .slot = slot };
+    struct ck random = { .rng = 2 };
+    j.x = memory((size_t)MAX_M * COLS * sizeof(float));
+    j.y = memory(COLS * sizeof(float));
+    j.z = memory(COLS * sizeof(float));
+    for (int32_t i = 0; i < MAX_M * COLS; i++)
+        j.x[i] = 0.1f * ck_normal(&random);
+    for (int32_t i = 0; i < COLS; i++)
+        j.z[i] = ck_normal(&random);
+    void *act = memory(pn_act_bytes(MAX_M, COLS));
+    pn_act_init(&j.act, act, MAX_M, COLS);
+    for (int32_t i = 0; i < MAX_M; i++)
+        k->quant_act(&j.act, i, j.x + (size_t)i * COLS);
+    j.kv.type = PN_KV_F16;
+    j.kv.hd = HD;
+    j.kv.k = memory((size_t)KEYS * HD * sizeof(float));
+    j.kv.v = memory((size_t)KEYS * HD * sizeof(float));
+    j.kv.ks = memory(KEYS * sizeof(float));
+    j.kv.vs = memory(KEYS * sizeof(float));
+
+    switch (slot->family) {
+    case CK_MM:
+    case CK_MM_F32:
+    case CK_MM_BF16:
+        bench_product(&j, k->tier);
+        break;
+    case CK_ATTN:
+    case CK_ATTN_BF16:
+        bench_attention(&j, k->tier);
+        break;
+    case CK_ATTN_MERGE:
+    case CK_ATTN_FINISH:
+    case CK_PEAK:
+        break; /* too small to matter, or the ceiling itself */
+    default: {
+        struct ck weights = { .rng = 3, .slot = slot };
+        if (slot->family == CK_DEQUANT) {
+            j.w = memory(pn_row_bytes(slot->type, COLS));
+            ck_weights(&weights, slot->type, j.w, 1, COLS, pn_row_bytes(slot->type, COLS));
+        }
+        const double s = seconds(&j);
+        printf("  %-12s %-16s %d values: %.2f us, %.2f ns per 16\n", k->tier, slot->name, COLS, s * 1e6,
+               s * 1e9 * 16 / COLS);
+        free(j.w);
+        break;
+    }
+    }
+    fflush(stdout);
+    free(j.x);
+    free(j.y);
+    free(j.z);
+    free(act);
+    free(j.kv.k);
+    free(j.kv.v);
+    free(j.kv.ks);
+    free(j.kv.vs);
+}
