@@ -253,7 +253,8 @@ PUNA_API void puna_session_close(puna_session **s);
  * text:    special: parse special tokens (so that "<|image|>" places a picture).
  * image:   decode, check and queue a picture for the next <|image|>.
  * chat:    render messages by the template (BOS only at the session's start) and append them, pictures included.
- * On error nothing has been appended. PUNA_E_CONTEXT when it does not fit the context (the sentence gives both counts). */
+ * On error nothing has been appended. PUNA_E_CONTEXT when it does not fit the context (the sentence
+ * gives both counts). */
 PUNA_API PUNA_CHECK int puna_session_tokens(puna_session *s, const int32_t *ids, size_t n,
                                             struct puna_error *err);
 PUNA_API PUNA_CHECK int puna_session_text(puna_session *s, const char *text, size_t len, int special,
@@ -305,7 +306,8 @@ PUNA_API void puna_gen_params_init(struct puna_gen_params *p, const puna_model *
 
 struct puna_token_prob { int32_t id; float logprob; };
 struct puna_piece {
-    const char *text;  /* UTF-8, never ends inside a character; may be empty; held back while a stop string may follow */
+    const char *text;  /* UTF-8, never ends inside a character; may be empty; held back while a stop
+                          string may follow */
     size_t text_len;
     int32_t id;        /* the token just sampled */
     float logprob;     /* natural log, of the unmodified distribution (temperature 1, no cuts) */
@@ -334,7 +336,8 @@ PUNA_API PUNA_CHECK int puna_generate(puna_session *s, const struct puna_gen_par
 
 /* Kernel tiers: i = 0, 1, ... until NULL. built, usable: may be NULL. */
 PUNA_API const char *puna_tier(int i, int *built, int *usable);
-/* Kernel chosen for slot i = 0, 1, ... of the best (or named) tier: slot name and kernel's tier; 0, or -1 at the end. */
+/* Kernel chosen for slot i = 0, 1, ... of the best (or named) tier: slot name and kernel's tier; 0, or -1
+ * at the end. */
 PUNA_API int puna_kernel_slot(const char *tier, int i, const char **slot, const char **kernel_tier);
 /* CPUs this process may run on (affinity and cgroup quota), and what `threads = 0` resolves to. */
 PUNA_API int puna_cpu_count(void);
@@ -346,8 +349,9 @@ PUNA_API void puna_measure_ceilings(int threads, struct puna_ceilings *out);
 /* ------------------------------------------------------------------------------------- synthetic models */
 
 /* Write a random model of a real shape as GGUF (combined layout for the vision shapes), for measuring without
- * weights. arch: "11b", "11b-base", "90b", "8b", "1b", "3b". type: "Q4_K_M", "Q8_0", "F16", ... layers: 0: all; otherwise
- * the text stack is cut to that many (cross layers included). dry: only compute *bytes. The file appears under its name only when complete. */
+ * weights. arch: "11b", "11b-base", "90b", "8b", "1b", "3b". type: "Q4_K_M", "Q8_0", "F16", ...
+ * layers: 0: all; otherwise the text stack is cut to that many (cross layers included). dry: only compute
+ * *bytes. The file appears under its name only when complete. */
 PUNA_API PUNA_CHECK int puna_synth(const char *arch, const char *type, int layers, uint64_t seed,
                                    const char *path, int dry, size_t *bytes, puna_progress_fn progress,
                                    void *user, struct puna_error *err);

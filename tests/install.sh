@@ -29,8 +29,7 @@ if [ -e "$libdir/libpuna.so" ]; then
     # The library names what it needs itself: -lpuna is all that a program says.
     case " ${flags[*]} " in *openblas*) fail "puna.pc makes programs link to OpenBLAS: ${flags[*]}" ;; esac
 else
-    read -ra flags <<<"$(PKG_CONFIG_SYSROOT_DIR='' pkg-config --static --cflags --libs "$build/puna.pc")"
-    flags+=("-I$root/include" "-L$libdir")
+    read -ra flags <<<"$(pkg-config --static --cflags --libs puna)"
 fi
 for p in ask logits; do
     "${cc[@]}" -std=c11 -Wall -Wextra "$src/doc/examples/$p.c" "${flags[@]}" -o "$tmp/$p" || fail "cc $p.c"
