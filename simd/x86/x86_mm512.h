@@ -6,75 +6,76 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#define INLINE static inline __attribute__((always_inline))
 #define PRAGMA_UNROLL _Pragma("GCC unroll 16")
 
 #define LANES 16 /* weight rows per panel */
 
 typedef __m512i vi;
 
-static inline __attribute__((always_inline)) vi vi_set1_8(int x)
+INLINE vi vi_set1_8(int x)
 {
     return _mm512_set1_epi8((char)x);
 }
-static inline __attribute__((always_inline)) vi vi_set1_32(int x)
+INLINE vi vi_set1_32(int x)
 {
     return _mm512_set1_epi32(x);
 }
-static inline __attribute__((always_inline)) vi vi_and(vi a, vi b)
+INLINE vi vi_and(vi a, vi b)
 {
     return _mm512_and_si512(a, b);
 }
-static inline __attribute__((always_inline)) vi vi_or(vi a, vi b)
+INLINE vi vi_or(vi a, vi b)
 {
     return _mm512_or_si512(a, b);
 }
-static inline __attribute__((always_inline)) vi vi_xor(vi a, vi b)
+INLINE vi vi_xor(vi a, vi b)
 {
     return _mm512_xor_si512(a, b);
 }
-static inline __attribute__((always_inline)) vi vi_srl(vi a, int n)
+INLINE vi vi_srl(vi a, int n)
 {
     return _mm512_srl_epi32(a, _mm_cvtsi32_si128(n));
 }
-static inline __attribute__((always_inline)) vi vi_sll(vi a, int n)
+INLINE vi vi_sll(vi a, int n)
 {
     return _mm512_sll_epi32(a, _mm_cvtsi32_si128(n));
 }
-static inline __attribute__((always_inline)) vi vi_sra(vi a, int n)
+INLINE vi vi_sra(vi a, int n)
 {
     return _mm512_sra_epi32(a, _mm_cvtsi32_si128(n));
 }
-static inline __attribute__((always_inline)) vi vi_sub_8(vi a, vi b)
+INLINE vi vi_sub_8(vi a, vi b)
 {
     return _mm512_sub_epi8(a, b);
 }
-static inline __attribute__((always_inline)) vi vi_sub_32(vi a, vi b)
+INLINE vi vi_sub_32(vi a, vi b)
 {
     return _mm512_sub_epi32(a, b);
 }
-static inline __attribute__((always_inline)) vi vi_mul_16(vi a, vi b)
+INLINE vi vi_mul_16(vi a, vi b)
 {
     return _mm512_mullo_epi16(a, b);
 }
-static inline __attribute__((always_inline)) vi vi_mul_32(vi a, vi b)
+INLINE vi vi_mul_32(vi a, vi b)
 {
     return _mm512_mullo_epi32(a, b);
 }
 /* table: 16 bytes, looked up within each 128-bit lane */
-static inline __attribute__((always_inline)) vi vi_lookup(__m128i table, vi index)
+INLINE vi vi_lookup(__m128i table, vi index)
 {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), index);
 }
-static inline __attribute__((always_inline)) vi vi_shuffle(vi a, __m128i index)
+INLINE vi vi_shuffle(vi a, __m128i index)
 {
     return _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(index));
 }
-static inline __attribute__((always_inline)) void vi_store(void *p, vi a)
+INLINE void vi_store(void *p, vi a)
 {
     _mm512_store_si512(p, a);
 }
 /* p[16] = the f16 in the low half of each lane */
-static inline __attribute__((always_inline)) void vi_store_f16(float *p, vi a)
+INLINE void vi_store_f16(float *p, vi a)
 {
     _mm512_store_ps(p, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)));
 }
@@ -84,7 +85,7 @@ static inline __attribute__((always_inline)) void vi_store_f16(float *p, vi a)
  * Also prefetches, `ahead` bytes on, the line of four of the rows: the next calls, 16 bytes later, take
  * the other rows. Hardware prefetchers do not follow this many rows, and prefetches in bursts are
  * dropped once the few miss buffers are taken. */
-static inline __attribute__((always_inline)) void columns4(vi col[4], const uint8_t *const *row,
+INLINE void columns4(vi col[4], const uint8_t *const *row,
                                                            size_t at, size_t ahead)
 {
     const uint8_t *const *turn = row + (at >> 2 & 12);

@@ -26,7 +26,7 @@ struct panel {
 typedef void unpack_fn(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
                        size_t ahead);
 
-static inline __attribute__((always_inline)) __m128i bytes16(int a, int b, int c, int d)
+INLINE __m128i bytes16(int a, int b, int c, int d)
 {
     /* a byte pattern for the first dword, moved on by four for each of the others; -1 gives zero */
     const int x = (a & 255) | (b & 255) << 8 | (c & 255) << 16 | (int)((unsigned)(d & 255) << 24);
@@ -36,14 +36,14 @@ static inline __attribute__((always_inline)) __m128i bytes16(int a, int b, int c
 }
 
 /* Four unsigned bytes of each lane to four vectors of int32. */
-static inline __attribute__((always_inline)) void store_u8x4(int32_t out[4][LANES], vi v)
+INLINE void store_u8x4(int32_t out[4][LANES], vi v)
 {
     vi_store(out[0], vi_shuffle(v, bytes16(0, -1, -1, -1)));
     vi_store(out[1], vi_shuffle(v, bytes16(1, -1, -1, -1)));
     vi_store(out[2], vi_shuffle(v, bytes16(2, -1, -1, -1)));
     vi_store(out[3], vi_shuffle(v, bytes16(3, -1, -1, -1)));
 }
-static inline __attribute__((always_inline)) void store_s8x4(int32_t out[4][LANES], vi v)
+INLINE void store_s8x4(int32_t out[4][LANES], vi v)
 {
     vi_store(out[0], vi_sra(vi_sll(v, 24), 24));
     vi_store(out[1], vi_sra(vi_sll(v, 16), 24));
@@ -51,14 +51,14 @@ static inline __attribute__((always_inline)) void store_s8x4(int32_t out[4][LANE
     vi_store(out[3], vi_sra(v, 24));
 }
 /* Four unsigned bytes of each lane to two vectors of int16 pairs. */
-static inline __attribute__((always_inline)) void store_pairs(int16_t out[2][LANES][2], vi v)
+INLINE void store_pairs(int16_t out[2][LANES][2], vi v)
 {
     vi_store(out[0], vi_shuffle(v, bytes16(0, -1, 1, -1)));
     vi_store(out[1], vi_shuffle(v, bytes16(2, -1, 3, -1)));
 }
 
 /* out[LANES] = the f16 at row + at */
-static inline __attribute__((always_inline)) void store_f16_at(float *out, const uint8_t *const *row,
+INLINE void store_f16_at(float *out, const uint8_t *const *row,
                                                                size_t at)
 {
     int32_t h[LANES] __attribute__((aligned(64)));
@@ -72,7 +72,7 @@ static inline __attribute__((always_inline)) void store_f16_at(float *out, const
 /* ---- super-blocks of 256 ---- */
 
 /* Header of Q4_K and Q5_K: d, dmin, eight 6-bit scales and mins (quant/blocks.h, pn_unpack_scales_k). */
-static inline __attribute__((always_inline)) void header_k(struct panel *p, const uint8_t *const *row,
+INLINE void header_k(struct panel *p, const uint8_t *const *row,
                                                            size_t at, size_t ahead)
 {
     const vi m63 = vi_set1_8(63), m48 = vi_set1_8(48), m15 = vi_set1_8(15);
@@ -233,10 +233,16 @@ static inline void unpack_q2_k(struct panel *p, const uint8_t *const *row, size_
     }
 }
 
-/* pn_iq4_values + 128 */
-static inline __attribute__((always_inline)) __m128i iq4_table(void)
+/* AVX2 without VNNI multiplies signed bytes: there TILE_SIGNED keeps the offset of 128 out. */
+#ifdef TILE_SIGNED
+#define SIGN_BIT 0
+#else
+#define SIGN_BIT -128
+#endif
+
+INLINE __m128i iq4_table(void)
 {
-    return _mm_xor_si128(_mm_loadu_si128((const void *)pn_iq4_values), _mm_set1_epi8(-128));
+    return _mm_xor_si128(_mm_loadu_si128((const void *)pn_iq4_values), _mm_set1_epi8(SIGN_BIT));
 }
 
 static inline void unpack_iq4_xs(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
@@ -280,7 +286,7 @@ static inline void zero_groups(struct panel *p, int32_t cols)
 static inline void unpack_q8_0(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
                                size_t ahead)
 {
-    const vi sign = vi_set1_8(128);
+    const vi sign = vi_set1_8(SIGN_BIT);
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q8_0)) {
         store_f16_at(p->s.g.d[g], row, at);
@@ -351,7 +357,7 @@ static inline void unpack_q4_1(struct panel *p, const uint8_t *const *row, size_
 
 /* One group of 32 five-bit values: nibbles c, fifth bits qh. Four bits of qh are spread to bit 4 of
  * four bytes by one multiplication: its partial products do not overlap. */
-static inline __attribute__((always_inline)) void store_q5(uint8_t (*w)[4 * LANES], const vi c[4],
+INLINE void store_q5(uint8_t (*w)[4 * LANES], const vi c[4],
                                                            vi qh)
 {
     const vi m15 = vi_set1_8(15), m16 = vi_set1_8(16), one15 = vi_set1_32(15);

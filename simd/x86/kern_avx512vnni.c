@@ -19,32 +19,13 @@
 
 #include "kern/kern.h"
 #include "quant/blocks.h"
+#define ISA(name) name##_avx512vnni
+#define MR 6
 #include "x86_mm512.h"
-#include "x86_unpack.h"
 
-#define NR 32       /* weight rows per tile: two panels of 16 lanes */
-#define MR 6        /* activation rows per register tile */
-#define M_CHUNK 512 /* activation rows per pass: their sums take 64 KiB of stack */
+#include "x86_mm.h"
 
-/* How the sub-block sums of a super-block become one f32 per output (kern.h, mm). */
-enum scheme {
-    INT_32,     /* 8 integer scales, no mins                        IQ4_XS */
-    INT_32_MIN, /* 8 integer scales and mins                        Q4_K, Q5_K */
-    INT_16,     /* 16 integer scales                                Q6_K, Q3_K */
-    INT_1_MIN,  /* scales already multiplied into the bytes, 16 mins  Q2_K */
-    F32_32,     /* 8 f32 scales                                     Q4_0, Q5_0, Q8_0, IQ4_NL */
-    F32_32_MIN  /* 8 f32 scales and mins                            Q4_1, Q5_1 */
-};
-
-/* The activation rows of one register tile. */
-struct act_rows {
-    const int8_t *q;    /* [MR][256] */
-    const int16_t *s32; /* [MR][8] */
-    const int16_t *s16; /* [MR][16] */
-    const float *d;     /* [MR] */
-};
-
-static inline __attribute__((always_inline)) __m512i bcast4(const void *p)
+INLINE __m512i bcast4(const void *p)
 {
     int32_t v;
     memcpy(&v, p, sizeof v);
@@ -52,7 +33,7 @@ static inline __attribute__((always_inline)) __m512i bcast4(const void *p)
 }
 
 /* c[mr][32] += one super-block. scheme and mr are constants at every call. */
-static inline __attribute__((always_inline)) void tile_body(enum scheme scheme, int mr,
+INLINE void tile_body(enum scheme scheme, int mr,
                                                             const struct panel *t,
                                                             const struct act_rows *a, int offset,
                                                             float *c)
@@ -183,8 +164,6 @@ static inline __attribute__((always_inline)) void tile_body(enum scheme scheme, 
     }
 }
 
-typedef void tile_fn(const struct panel *t, const struct act_rows *a, int offset, float *c);
-
 #define TILE(scheme, mr)                                                                          \
     static __attribute__((noinline)) void tile_##scheme##_##mr(                                   \
         const struct panel *t, const struct act_rows *a, int offset, float *c)                    \
@@ -212,90 +191,41 @@ TILES(INT_1_MIN)
 TILES(F32_32)
 TILES(F32_32_MIN)
 
-#define AHEAD 4 /* super-blocks from the prefetch of a weight to its use */
+MM(q4_k, INT_32_MIN, 0, 1)
+MM(q5_k, INT_32_MIN, 0, 1)
+MM(q6_k, INT_16, 32, 1)
+MM(q3_k, INT_16, 4, 1)
+MM(q2_k, INT_1_MIN, 0, 1)
+MM(iq4_xs, INT_32, 128, 1)
+MM(q8_0, F32_32, 128, 8)
+MM(q4_0, F32_32, 8, 8)
+MM(q5_0, F32_32, 16, 8)
+MM(iq4_nl, F32_32, 128, 8)
+MM(q4_1, F32_32_MIN, 0, 8)
+MM(q5_1, F32_32_MIN, 0, 8)
 
-static inline __attribute__((always_inline)) void mm_body(unpack_fn *unpack, tile_fn *const *tiles,
-                                                          int offset, size_t block_bytes, float *c,
-                                                          size_t ldc, const void *w,
-                                                          size_t row_bytes, int32_t n,
-                                                          const struct pn_act *a, int32_t m0,
-                                                          int32_t m)
+static uint64_t ISA(peak_int8)(uint64_t iters)
 {
-    struct panel t[2] __attribute__((aligned(64)));
-    float acc[M_CHUNK * NR] __attribute__((aligned(64)));
-
-    for (int32_t n0 = 0; n0 < n; n0 += NR) {
-        const int32_t rows = n - n0 < NR ? n - n0 : NR;
-        const uint8_t *row[NR]; /* missing rows repeat the last one; their sums are not stored */
-        for (int r = 0; r < NR; r++)
-            row[r] = (const uint8_t *)w + (size_t)(n0 + (r < rows ? r : rows - 1)) * row_bytes;
-
-        const int more = n - n0 >= 2 * NR;
-        for (int32_t mc = 0; mc < m; mc += M_CHUNK) {
-            const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
-            memset(acc, 0, (size_t)mm * NR * sizeof *acc);
-            for (int32_t b = 0; b < a->nb; b++) {
-                const int32_t cols = a->k - b * PN_QK < PN_QK ? a->k - b * PN_QK : PN_QK;
-                const size_t at = (size_t)b * block_bytes;
-                /* past the end of the rows: into those of the next tile */
-                const size_t ahead = b + AHEAD < a->nb ? AHEAD * block_bytes
-                                     : more            ? NR * row_bytes - (size_t)(a->nb - AHEAD) * block_bytes
-                                                       : 0;
-                unpack(&t[0], row, at, cols, ahead);
-                unpack(&t[1], row + 16, at, cols, ahead);
-                const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
-                /* nearly equal register tiles: 7 rows run as 4 + 3 */
-                const int32_t n_tiles = (mm + MR - 1) / MR;
-                int32_t i = 0;
-                for (int32_t it = 0; it < n_tiles; it++) {
-                    const int32_t mr = (mm - i + n_tiles - it - 1) / (n_tiles - it);
-                    const struct act_rows ar = {
-                        a->q + (r0 + (size_t)i) * PN_QK, a->s32 + (r0 + (size_t)i) * 8,
-                        a->s16 + (r0 + (size_t)i) * 16, a->d + r0 + i
-                    };
-                    tiles[mr](t, &ar, offset, acc + (size_t)i * NR);
-                    i += mr;
-                }
-            }
-            for (int32_t i = 0; i < mm; i++)
-                memcpy(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)i * NR,
-                       (size_t)rows * sizeof *c);
-        }
+    enum { CHAINS = 16 };
+    __m512i x[CHAINS];
+    const __m512i u = _mm512_set1_epi32((int)iters), v = _mm512_set1_epi8(3);
+    PRAGMA_UNROLL
+    for (int i = 0; i < CHAINS; i++)
+        x[i] = _mm512_set1_epi32(i);
+    uint64_t done = 0;
+    for (; done < iters; done += CHAINS) {
+        PRAGMA_UNROLL
+        for (int i = 0; i < CHAINS; i++)
+            x[i] = _mm512_dpbusd_epi32(x[i], u, v);
     }
+    volatile int sink = 0;
+    for (int i = 0; i < CHAINS; i++)
+        sink = sink + _mm512_cvtsi512_si32(x[i]);
+    return done * 64 * 2;
 }
-
-#define MM(type, scheme, offset, block_bytes)                                                     \
-    static void mm_##type##_avx512vnni(float *c, size_t ldc, const void *w, size_t row_bytes,     \
-                                       int32_t n, const struct pn_act *a, int32_t m0, int32_t m)  \
-    {                                                                                             \
-        mm_body(unpack_##type, tiles_##scheme, offset, block_bytes, c, ldc, w, row_bytes, n, a,   \
-                m0, m);                                                                           \
-    }
-MM(q4_k, INT_32_MIN, 0, sizeof(struct pn_q4_k))
-MM(q5_k, INT_32_MIN, 0, sizeof(struct pn_q5_k))
-MM(q6_k, INT_16, 32, sizeof(struct pn_q6_k))
-MM(q3_k, INT_16, 4, sizeof(struct pn_q3_k))
-MM(q2_k, INT_1_MIN, 0, sizeof(struct pn_q2_k))
-MM(iq4_xs, INT_32, 128, sizeof(struct pn_iq4_xs))
-MM(q8_0, F32_32, 128, 8 * sizeof(struct pn_q8_0))
-MM(q4_0, F32_32, 8, 8 * sizeof(struct pn_q4_0))
-MM(q5_0, F32_32, 16, 8 * sizeof(struct pn_q5_0))
-MM(iq4_nl, F32_32, 128, 8 * sizeof(struct pn_iq4_nl))
-MM(q4_1, F32_32_MIN, 0, 8 * sizeof(struct pn_q4_1))
-MM(q5_1, F32_32_MIN, 0, 8 * sizeof(struct pn_q5_1))
 
 void pn_kern_init_avx512vnni(struct pn_kern *k)
 {
-    k->mm[PN_Q4_K] = mm_q4_k_avx512vnni;
-    k->mm[PN_Q5_K] = mm_q5_k_avx512vnni;
-    k->mm[PN_Q6_K] = mm_q6_k_avx512vnni;
-    k->mm[PN_Q3_K] = mm_q3_k_avx512vnni;
-    k->mm[PN_Q2_K] = mm_q2_k_avx512vnni;
-    k->mm[PN_IQ4_XS] = mm_iq4_xs_avx512vnni;
-    k->mm[PN_Q8_0] = mm_q8_0_avx512vnni;
-    k->mm[PN_Q4_0] = mm_q4_0_avx512vnni;
-    k->mm[PN_Q5_0] = mm_q5_0_avx512vnni;
-    k->mm[PN_IQ4_NL] = mm_iq4_nl_avx512vnni;
-    k->mm[PN_Q4_1] = mm_q4_1_avx512vnni;
-    k->mm[PN_Q5_1] = mm_q5_1_avx512vnni;
+    FILL_MM(k);
+    k->peak_int8 = ISA(peak_int8);
 }

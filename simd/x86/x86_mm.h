@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The driver of the quantised products, shared by the widths. The including file defines
+ *     LANES        rows of a panel (x86_mm512.h, x86_mm256.h); a tile is two panels
+ *     MR           activation rows of a register tile
+ *     ISA(name)    the kernels' names
+ * and the tiles. */
+#ifndef PN_X86_MM_H
+#define PN_X86_MM_H
+
+#include "x86_unpack.h"
+
+#define NR (2 * LANES) /* weight rows per tile */
+#define M_CHUNK 512    /* activation rows per pass: their sums take 4 * M_CHUNK * NR bytes of stack */
+#define AHEAD 4      /* super-blocks from the prefetch of a weight to its use */
+
+/* How the sub-block sums of a super-block become one f32 per output (kern.h, mm). */
+enum scheme {
+    INT_32,     /* 8 integer scales, no mins                        IQ4_XS */
+    INT_32_MIN, /* 8 integer scales and mins                        Q4_K, Q5_K */
+    INT_16,     /* 16 integer scales                                Q6_K, Q3_K */
+    INT_1_MIN,  /* scales already multiplied into the bytes, 16 mins  Q2_K */
+    F32_32,     /* 8 f32 scales                                     Q4_0, Q5_0, Q8_0, IQ4_NL */
+    F32_32_MIN  /* 8 f32 scales and mins                            Q4_1, Q5_1 */
+};
+
+/* The activation rows of one register tile. */
+struct act_rows {
+    const int8_t *q;    /* [MR][256] */
+    const int16_t *s32; /* [MR][8] */
+    const int16_t *s16; /* [MR][16] */
+    const float *d;     /* [MR] */
+};
+
+/* c[mr][NR] += the products of one tile and mr activation rows. */
+typedef void tile_fn(const struct panel *t, const struct act_rows *a, int offset, float *c);
+
+INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t block_bytes, float *c,
+                    size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
+                    int32_t m0, int32_t m)
+{
+    struct panel t[2] __attribute__((aligned(64)));
+    float acc[M_CHUNK * NR] __attribute__((aligned(64)));
+
+    for (int32_t n0 = 0; n0 < n; n0 += NR) {
+        const int32_t rows = n - n0 < NR ? n - n0 : NR;
+        const uint8_t *row[NR]; /* missing rows repeat the last one; their sums are not stored */
+        for (int r = 0; r < NR; r++)
+            row[r] = (const uint8_t *)w + (size_t)(n0 + (r < rows ? r : rows - 1)) * row_bytes;
+
+        const int more = n - n0 >= 2 * NR;
+        for (int32_t mc = 0; mc < m; mc += M_CHUNK) {
+            const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
+            memset(acc, 0, (size_t)mm * NR * sizeof *acc);
+            for (int32_t b = 0; b < a->nb; b++) {
+                const int32_t cols = a->k - b * PN_QK < PN_QK ? a->k - b * PN_QK : PN_QK;
+                const size_t at = (size_t)b * block_bytes;
+                /* past the end of the rows: into those of the next tile */
+                const size_t ahead = b + AHEAD < a->nb ? AHEAD * block_bytes
+                                     : more            ? NR * row_bytes - (size_t)(a->nb - AHEAD) * block_bytes
+                                                       : 0;
+                unpack(&t[0], row, at, cols, ahead);
+                unpack(&t[1], row + LANES, at, cols, ahead);
+                const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
+                /* nearly equal register tiles: 7 rows run as 4 + 3 */
+                const int32_t n_tiles = (mm + MR - 1) / MR;
+                int32_t i = 0;
+                for (int32_t it = 0; it < n_tiles; it++) {
+                    const int32_t mr = (mm - i + n_tiles - it - 1) / (n_tiles - it);
+                    const struct act_rows ar = {
+                        a->q + (r0 + (size_t)i) * PN_QK, a->s32 + (r0 + (size_t)i) * 8,
+                        a->s16 + (r0 + (size_t)i) * 16, a->d + r0 + i
+                    };
+                    tiles[mr](t, &ar, offset, acc + (size_t)i * NR);
+                    i += mr;
+                }
+            }
+            for (int32_t i = 0; i < mm; i++)
+                memcpy(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)i * NR,
+                       (size_t)rows * sizeof *c);
+        }
+    }
+}
+
+/* blocks: of type in a super-block */
+#define MM(type, tiles, offset, blocks)                                                           \
+    static void ISA(mm_##type)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,  \
+                               const struct pn_act *a, int32_t m0, int32_t m)                     \
+    {                                                                                             \
+        mm_body(unpack_##type, tiles_##tiles, offset, (blocks) * sizeof(struct pn_##type), c, ldc, w, \
+                row_bytes, n, a, m0, m);                                                          \
+    }
+
+/* Used after the MM() of all twelve types. */
+#define FILL_MM(k)                                                                                \
+    do {                                                                                          \
+        (k)->mm[PN_Q4_K] = ISA(mm_q4_k);                                                          \
+        (k)->mm[PN_Q5_K] = ISA(mm_q5_k);                                                          \
+        (k)->mm[PN_Q6_K] = ISA(mm_q6_k);                                                          \
+        (k)->mm[PN_Q3_K] = ISA(mm_q3_k);                                                          \
+        (k)->mm[PN_Q2_K] = ISA(mm_q2_k);                                                          \
+        (k)->mm[PN_IQ4_XS] = ISA(mm_iq4_xs);                                                      \
+        (k)->mm[PN_Q8_0] = ISA(mm_q8_0);                                                          \
+        (k)->mm[PN_Q4_0] = ISA(mm_q4_0);                                                          \
+        (k)->mm[PN_Q5_0] = ISA(mm_q5_0);                                                          \
+        (k)->mm[PN_IQ4_NL] = ISA(mm_iq4_nl);                                                      \
+        (k)->mm[PN_Q4_1] = ISA(mm_q4_1);                                                          \
+        (k)->mm[PN_Q5_1] = ISA(mm_q5_1);                                                          \
+    } while (0)
+
+#endif
