@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+check_PROGRAMS += tests/test_gguf tests/test_safetensors tests/test_source tests/test_store
+tests_test_gguf_SOURCES = tests/test_gguf.c tests/mkgguf.c tests/mkgguf.h
+tests_test_gguf_LDADD = $(TEST_LIBS)
+tests_test_safetensors_SOURCES = tests/test_safetensors.c tests/file_util.h
+tests_test_safetensors_LDADD = $(TEST_LIBS)
+tests_test_source_SOURCES = tests/test_source.c tests/file_util.h tests/mkgguf.c tests/mkgguf.h
+tests_test_source_LDADD = $(TEST_LIBS)
+tests_test_store_SOURCES = tests/test_store.c tests/file_util.h tests/mkgguf.c tests/mkgguf.h
+tests_test_store_LDADD = $(TEST_LIBS)
+TESTS += tests/test_gguf tests/test_safetensors tests/test_source tests/test_store
+
+# The corpora are made by make_file_corpus.py.
+check_PROGRAMS += tests/fuzz/fuzz_gguf tests/fuzz/fuzz_safetensors tests/fuzz/fuzz_config
+tests_fuzz_fuzz_gguf_SOURCES = tests/fuzz/fuzz_gguf.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_gguf_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_safetensors_SOURCES = tests/fuzz/fuzz_safetensors.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_safetensors_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_config_SOURCES = tests/fuzz/fuzz_config.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_config_LDADD = $(FUZZ_LIBS)
+TESTS += tests/fuzz/fuzz_gguf tests/fuzz/fuzz_safetensors tests/fuzz/fuzz_config
+EXTRA_DIST += tests/fuzz/make_file_corpus.py \
+	tests/fuzz/corpus/gguf tests/fuzz/corpus/safetensors tests/fuzz/corpus/config
