@@ -11,5 +11,8 @@ if HAVE_CMOCKA
 check_PROGRAMS += tests/test_quant
 tests_test_quant_SOURCES = tests/test_quant.c
 tests_test_quant_LDADD = $(TEST_LIBS)
-TESTS += tests/test_quant
+check_PROGRAMS += tests/test_kern
+tests_test_kern_SOURCES = tests/test_kern.c
+tests_test_kern_LDADD = $(TEST_LIBS)
+TESTS += tests/test_quant tests/test_kern
 endif
