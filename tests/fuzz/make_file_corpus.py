@@ -105,8 +105,8 @@ def make_gguf():
     put("gguf", "bad_split", gguf([kv("split.count", U32, 3)], embd))
     put("gguf", "bad_array", gguf([s("a") + struct.pack("<IIQ", ARR, STR, 1 << 61)], []))
     put("gguf", "bad_nested", gguf([s("a") + struct.pack("<IIQIQ", ARR, ARR, 1, U32, 0)], []))
-    put("gguf", "bad_inter", good["combined"].replace(struct.pack("<ii", 0, 1),
-                                                      struct.pack("<ii", 0, 9)))
+    put("gguf", "bad_inter", good["combined"].replace(struct.pack("<IQii", I32, 2, 0, 1),
+                                                      struct.pack("<IQii", I32, 2, 0, 9)))
     put("gguf", "bad_cut", good["combined"][:-90])
 
 
