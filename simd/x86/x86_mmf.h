@@ -2,13 +2,14 @@
 /* Dequantisation and the f32 products over vf (x86_vf512.h or x86_vf256.h).
  *
  * Lanes run along k, so the order of every sum is the contract's whatever the tile. A register tile is
- * MMF_NW weight rows x MMF_MX activation rows. Weights other than F32 are dequantised MMF_NW rows x 1024
+ * MMF_NW weight rows x MMF_MX activation rows. Weights are dequantised MMF_NW rows x 1024
  * columns at a time; the lanes of up to MMF_M_CHUNK activation rows wait on the stack meanwhile. */
 #ifndef PN_X86_MMF_H
 #define PN_X86_MMF_H
 
 #include "kern/kern.h"
 #include "quant/blocks.h"
+#include "x86_math.h"
 
 #define MMF_KC 1024
 #define MMF_M_CHUNK 192
@@ -258,7 +259,7 @@ static __attribute__((noinline)) void mmf_tile_1x(float *acc, const float *w, si
 
 typedef void dequant_fn(float *dst, const void *src, int64_t n);
 
-/* dequant == NULL: w is F32 and is used where it lies. bytes: of MMF_KC weights. */
+/* bytes: of MMF_KC weights */
 INLINE void mmf_body(dequant_fn *dequant, size_t bytes, float *c, size_t ldc, const void *w,
                      size_t row_bytes, int32_t n, int32_t k, const float *x, size_t ldx, int32_t m)
 {
