@@ -318,7 +318,7 @@ static void test_vision_configs(void **state)
         { "\"intermediate_layers_indices\": [\n   1,", "\"intermediate_layers_indices\": [\n   4,",
           PUNA_E_FORMAT, "'intermediate_layers_indices' is 4; 0 to 3" },
         { "\"intermediate_layers_indices\": [\n   1,", "\"intermediate_layers_indices\": [\n   2,",
-          PUNA_E_FORMAT, "ascending list of intermediate layers is 2; 3 to 3" },
+          PUNA_E_FORMAT, "sorted list of intermediate layers is 2; 3 to 3" },
         { "\"vision_output_dim\": 480", "\"vision_output_dim\": 640", PUNA_E_FORMAT,
           "'vision_output_dim' is 640" },
         { "\"attention_heads\": 2", "\"attention_heads\": 3", PUNA_E_FORMAT,
@@ -673,7 +673,7 @@ static struct mkgguf *vision_with(const char *key, const int32_t *list, size_t n
     if (strcmp(key, inter) == 0)
         mkgguf_i32s(m, inter, list, n);
     else
-        mkgguf_i32s(m, inter, (const int32_t[]){ 0, 1 }, 2);
+        mkgguf_i32s(m, inter, (const int32_t[]){ 1, 0 }, 2);
     return m;
 }
 
@@ -688,7 +688,7 @@ static void test_gguf_bad_values(void **state)
         { "mllama.vision.patch_size", { 15 }, 1, "tile size 28 is not a multiple" },
         { "mllama.vision.patch_size", { 29 }, 1, "patch size is 29; 1 to 28" },
         { "mllama.vision.max_num_tiles", { 1000 }, 1, "max_num_tiles' is 1000" },
-        { "mllama.vision.intermediate_layers_indices", { 0, 2 }, 2, "layers is 2; 1 to 1" },
+        { "mllama.vision.intermediate_layers_indices", { 2, 0 }, 2, "layers is 2; 1 to 1" },
         { "mllama.vision.intermediate_layers_indices", { -1, 1 }, 2, "layers is -1; 0 to 1" },
         { "mllama.vision.intermediate_layers_indices", { 1, 1 }, 2, "layers is 1; 2 to 1" },
     };
@@ -698,6 +698,12 @@ static void test_gguf_bad_values(void **state)
     int32_t many[17] = { 0 };
     expect_made(vision_with("mllama.vision.intermediate_layers_indices", many, 17), PUNA_E_FORMAT,
                 "has 17 elements");
+
+    write_and_free(vision_with("", NULL, 0), "made.gguf"); /* unsorted is fine */
+    struct pn_source *sorted = open_ok(in_scratch("made.gguf"), NULL);
+    assert_int_equal(sorted->hp.v_inter[0], 0);
+    assert_int_equal(sorted->hp.v_inter[1], 1);
+    pn_source_close(&sorted);
 
     struct mkgguf *m = make("qwen2", TEXT | VOCAB);
     expect_made(m, PUNA_E_UNSUPPORTED, "architecture 'qwen2'");

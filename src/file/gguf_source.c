@@ -259,6 +259,7 @@ static void read_vision(struct reader *r)
     } else {
         memcpy(hp->v_inter, list, n * sizeof *list);
         hp->n_inter = (int32_t)n;
+        pn_hparams_sort_inter(hp);
     }
 }
 

@@ -29,6 +29,17 @@ void pn_hparams_ratios(struct pn_hparams *hp)
     }
 }
 
+void pn_hparams_sort_inter(struct pn_hparams *hp)
+{
+    for (int32_t i = 1; i < hp->n_inter; i++) {
+        const int32_t v = hp->v_inter[i];
+        int32_t k = i;
+        for (; k > 0 && hp->v_inter[k - 1] > v; k--)
+            hp->v_inter[k] = hp->v_inter[k - 1];
+        hp->v_inter[k] = v;
+    }
+}
+
 bool pn_hparams_add_eos(struct pn_hparams *hp, int32_t id)
 {
     if (id < 0)
@@ -120,7 +131,7 @@ static void check_vision(struct checker *c, const struct pn_hparams *hp)
     in_range(c, "the vision head size", hp->v_dim / hp->v_head, 1, PN_MAX_HEAD_DIM);
     positive(c, "the vision LayerNorm epsilon", hp->v_eps, 1);
     for (int32_t i = 0; i < hp->n_inter; i++)
-        in_range(c, "an entry of the ascending list of intermediate layers", hp->v_inter[i],
+        in_range(c, "an entry of the sorted list of intermediate layers", hp->v_inter[i],
                  i ? hp->v_inter[i - 1] + 1 : 0, hp->v_layer - 1);
     for (int32_t i = 0; i < hp->n_ratio; i++) {
         const int32_t h = hp->ratio_h[i], w = hp->ratio_w[i];

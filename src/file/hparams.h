@@ -23,6 +23,9 @@ void pn_hparams_init(struct pn_hparams *hp);
 /* All (h, w) with h*w <= v_tiles, h outer: the list every published model has. */
 void pn_hparams_ratios(struct pn_hparams *hp);
 
+/* v_inter ascending: their order means nothing to the classes that read it. */
+void pn_hparams_sort_inter(struct pn_hparams *hp);
+
 /* Ignores -1 and what is there already; false when the list is full. */
 bool pn_hparams_add_eos(struct pn_hparams *hp, int32_t id);
 

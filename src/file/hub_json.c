@@ -193,6 +193,7 @@ static void read_vision(struct pn_json *j, const json_t *o, struct pn_hparams *h
     (void)pn_json_float(j, o, "norm_eps", 0, 1, &hp->v_eps);
     (void)pn_json_ints(j, o, "intermediate_layers_indices", 0, (int64_t)hp->v_layer - 1, false,
                        hp->v_inter, PN_MAX_INTER, &hp->n_inter);
+    pn_hparams_sort_inter(hp);
     read_ratios(j, o, hp);
     need_act(j, o, "gelu");
     int32_t out_dim = 0;
