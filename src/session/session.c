@@ -20,7 +20,8 @@ int pn_session_open(puna_session **out, struct pn_model *m, const struct pn_voca
     if (par->kv_type < 0 || par->kv_type > PUNA_KV_Q8_0)
         return pn_fail(err, PUNA_E_ARG, "unknown KV cache type %d", par->kv_type);
     if (par->ctx < 0 || par->ctx > hp->n_ctx_train)
-        return pn_fail(err, PUNA_E_ARG, "a context of %" PRId32 " tokens is not possible: this model takes 1 to %" PRId32,
+        return pn_fail(err, PUNA_E_ARG,
+                       "a context of %" PRId32 " tokens is not possible: this model takes 1 to %" PRId32,
                        par->ctx, hp->n_ctx_train);
     if (par->chunk < 0)
         return pn_fail(err, PUNA_E_ARG, "a prefill chunk of %" PRId32 " tokens is not possible", par->chunk);
