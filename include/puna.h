@@ -309,7 +309,7 @@ struct puna_piece {
     const char *text;  /* UTF-8, never ends inside a character; may be empty; held back while a stop
                           string may follow */
     size_t text_len;
-    int32_t id;        /* the token just sampled */
+    int32_t id;        /* the token just sampled; -1: held-back text after the last one */
     float logprob;     /* natural log, of the unmodified distribution (temperature 1, no cuts) */
     const struct puna_token_prob *top; /* [n_top], best first */
     int32_t n_top;

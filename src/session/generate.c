@@ -5,10 +5,12 @@
 
 #include "base/err.h"
 #include "session/session.h"
+#include "text/utf8.h"
 
 /* Text not yet handed out: it may end inside a character, or be the beginning of a stop string. */
 struct stream {
     struct pn_buf buf;
+    struct pn_buf clean; /* what went out last */
     const char *const *stop;
     size_t n_stop;
 };
@@ -39,6 +41,32 @@ static size_t releasable(const struct stream *st, const char **hit)
             }
     }
     return puna_utf8_complete(d, cut);
+}
+
+/* The first n bytes held back, as valid UTF-8: a model can sample bytes that are no text, and what goes out
+ * ends up in JSON and on terminals. Each stray byte becomes U+FFFD. */
+static bool release(struct stream *st, size_t n, struct puna_piece *piece)
+{
+    st->clean.len = 0;
+    const char *s = st->buf.data;
+    for (size_t at = 0; at < n;) {
+        const size_t ok = pn_utf8_valid_prefix(s + at, n - at);
+        if (ok && !pn_buf_append(&st->clean, s + at, ok))
+            return false;
+        at += ok;
+        if (at < n) {
+            if (!pn_buf_append(&st->clean, "\xef\xbf\xbd", 3))
+                return false;
+            at++;
+        }
+    }
+    if (n) {
+        memmove(st->buf.data, s + n, st->buf.len - n);
+        st->buf.len -= n;
+    }
+    piece->text = st->clean.len ? st->clean.data : "";
+    piece->text_len = st->clean.len;
+    return true;
 }
 
 static bool is_end(const struct pn_hparams *hp, int32_t id)
@@ -99,14 +127,10 @@ static int generate(puna_session *s, const struct puna_gen_params *p, struct pn_
         size_t out = end ? st->buf.len : st->buf.len ? releasable(st, &hit) : 0;
         if (end)
             r->stop_id = id;
-        piece.text = st->buf.len ? st->buf.data : "";
-        piece.text_len = out;
+        if (!release(st, out, &piece))
+            return pn_fail_memory(err, out, "the answer");
         r->stop_string = hit;
         const int stop = fn ? fn(user, &piece) : 0;
-        if (st->buf.len) {
-            memmove(st->buf.data, st->buf.data + out, st->buf.len - out);
-            st->buf.len -= out;
-        }
         if (hit)
             st->buf.len = 0; /* the stop string and what follows it are not part of the answer */
         if (end || hit) {
@@ -120,7 +144,9 @@ static int generate(puna_session *s, const struct puna_gen_params *p, struct pn_
     }
     /* what was held back for a stop string that never came */
     if (st->buf.len && fn && r->finish == PUNA_FINISH_LENGTH) {
-        const struct puna_piece piece = {.text = st->buf.data, .text_len = st->buf.len, .id = -1};
+        struct puna_piece piece = {.id = -1};
+        if (!release(st, st->buf.len, &piece))
+            return pn_fail_memory(err, st->buf.len, "the answer");
         if (fn(user, &piece))
             r->finish = PUNA_FINISH_CANCELLED;
     }
@@ -135,10 +161,9 @@ int puna_generate(puna_session *s, const struct puna_gen_params *params, puna_pi
     struct puna_gen_params p;
     memset(r, 0, sizeof *r);
     r->stop_id = -1;
-    if (params)
-        p = *params;
-    else
-        pn_gen_defaults(&p, &s->m->hp);
+    pn_gen_defaults(&p, &s->m->hp);
+    if (params) /* one built against an older header is shorter */
+        memcpy(&p, params, params->size && params->size < sizeof p ? params->size : sizeof p);
     if (!s->tokens.len)
         return pn_fail(err, PUNA_E_ARG, "there is nothing to continue: give some text first");
     r->n_prompt = (int32_t)s->tokens.len - s->n_eval;
@@ -172,6 +197,7 @@ int puna_generate(puna_session *s, const struct puna_gen_params *params, puna_pi
     atomic_store_explicit(&s->cancel, 0, memory_order_relaxed);
     pn_sampler_close(&sampler);
     pn_buf_free(&st.buf);
+    pn_buf_free(&st.clean);
     free(bias);
     return rc;
 }
