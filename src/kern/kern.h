@@ -109,7 +109,9 @@ struct pn_kern {
                                   int32_t k, const float *x, size_t ldx, int32_t m);
 
     /* Optional fast product with bf16 dot products for F16/BF16/F32 weights; NULL: use mm_f32. [close]
-     * x: f32 rows as above; the kernel rounds and packs them on its stack or reads them in tiles. */
+     * x: f32 rows as above; the kernel rounds and packs them on its stack or reads them in tiles.
+     * Both operands are rounded to bf16 (to nearest even; denormals may become zero), products are
+     * exact, the sum is f32 in any order that does not depend on m. */
     void (*mm_bf16[PN_TYPE_COUNT])(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
                                    int32_t k, const float *x, size_t ldx, int32_t m);
 
