@@ -167,7 +167,7 @@ int pn_bmp_decode(struct pn_rgb *out, struct pn_dec *d)
         return pn_fail_memory(d->err, p.n_bytes, "decoding a BMP");
     const bool alpha = p.mask[3] != 0;
     const char *reason;
-    const bool ok = pn_stb_decode(out, file, len, alpha ? 4 : 3, &reason);
+    const bool ok = pn_stb_decode(out, file, len, alpha ? 4 : 3, false, &reason);
     pn_free(file);
     if (!ok)
         return pn_fail(d->err, strcmp(reason, "outofmem") == 0 ? PUNA_E_MEMORY : PUNA_E_FORMAT,

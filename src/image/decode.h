@@ -39,8 +39,9 @@ int pn_bmp_decode(struct pn_rgb *out, struct pn_dec *d);
 int pn_webp_decode(struct pn_rgb *out, struct pn_dec *d);
 
 /* stb_image on a file that png.c or bmp.c has rebuilt: n_comp (3 or 4) bytes per pixel into
- * out->px, from pn_calloc_array. reason: its own words on failure. False: failed. */
-bool pn_stb_decode(struct pn_rgb *out, const uint8_t *bytes, size_t len, int n_comp,
+ * out->px, from pn_calloc_array. deep: the file has 16-bit channels; their high bytes are taken.
+ * False: failed, and reason is in its own words. */
+bool pn_stb_decode(struct pn_rgb *out, const uint8_t *bytes, size_t len, int n_comp, bool deep,
                    const char **reason);
 
 /* px: RGBA, w*h pixels, to RGB on white in place; the arithmetic of Pillow's alpha_composite. */

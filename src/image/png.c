@@ -261,7 +261,7 @@ int pn_png_decode(struct pn_rgb *out, struct pn_dec *d)
         return pn_fail_memory(d->err, p.idat_bytes, "decoding a PNG");
     const bool alpha = p.trns.data || p.color == GREY_ALPHA || p.color == TRUECOLOR_ALPHA;
     const char *reason;
-    const bool ok = pn_stb_decode(out, file, len, alpha ? 4 : 3, &reason);
+    const bool ok = pn_stb_decode(out, file, len, alpha ? 4 : 3, p.depth == 16, &reason);
     pn_free(file);
     if (!ok)
         return pn_fail(d->err, strcmp(reason, "outofmem") == 0 ? PUNA_E_MEMORY : PUNA_E_FORMAT,

@@ -3,7 +3,10 @@
  * factor, weights in fixed point with 22 fraction bits, rows first into 8 bits, then columns.
  *
  * The weights come from double arithmetic in one certain order; the build must not contract
- * a*b+c to fma (-ffp-contract=off, or any -std=c11), or single bytes come out different. */
+ * a*b+c to fma (-ffp-contract=off, or any -std=c11), or single bytes come out different.
+ *
+ * Pillow 13 filters columns first where that is less work, which moves some bytes by 1; the model's
+ * processor was made with, and is compared to, the order that held until 12.0. */
 #include <string.h>
 
 #include "base/err.h"

@@ -56,18 +56,32 @@ static void *stb_realloc(void *p, size_t old_size, size_t new_size)
 #include "stb_image.h" /* third_party/stb, or the system's: the build passes the folder */
 #pragma GCC diagnostic pop
 
-bool pn_stb_decode(struct pn_rgb *out, const uint8_t *bytes, size_t len, int n_comp,
+/* 16-bit channels to their high bytes, in place. stb_image would do it too, but loses the picture
+ * when it cannot get the memory for a second one. */
+static void halve(uint8_t *px, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t v;
+        memcpy(&v, px + 2 * i, 2);
+        px[i] = (uint8_t)(v >> 8);
+    }
+}
+
+bool pn_stb_decode(struct pn_rgb *out, const uint8_t *bytes, size_t len, int n_comp, bool deep,
                    const char **reason)
 {
     int w = 0, h = 0, n = 0;
     *reason = "larger than 2 GiB";
     if (len > INT32_MAX)
         return false;
-    uint8_t *px = stbi_load_from_memory(bytes, (int)len, &w, &h, &n, n_comp);
+    void *px = deep ? (void *)stbi_load_16_from_memory(bytes, (int)len, &w, &h, &n, n_comp)
+                    : (void *)stbi_load_from_memory(bytes, (int)len, &w, &h, &n, n_comp);
     if (!px) {
         *reason = stbi_failure_reason();
         return false;
     }
+    if (deep)
+        halve(px, (size_t)w * (size_t)h * (size_t)n_comp);
     *out = (struct pn_rgb){.w = w, .h = h, .px = px};
     return true;
 }
