@@ -191,15 +191,24 @@ int pn_cpu_cores(void)
     return cores > 0 ? cores : 1;
 }
 
+/* sysfs first: sysconf trusts CPUID, which in virtual machines tells of the host's whole cache. */
 unsigned long pn_cpu_last_cache(void)
 {
-    long best = 0;
-#if defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
-    const int levels[2] = { _SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE };
-    for (int i = 0; i < 2; i++) {
-        const long bytes = sysconf(levels[i]);
+    unsigned long best = 0;
+    for (int i = 0; i < 8; i++) {
+        char path[96], text[64], *unit;
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", i);
+        if (!read_text(path, text, sizeof text))
+            break;
+        unsigned long bytes = strtoul(text, &unit, 10); /* "32768K" */
+        bytes *= *unit == 'K' ? 1024ul : *unit == 'M' ? 1024ul * 1024 : 1;
         best = bytes > best ? bytes : best;
     }
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+    if (best == 0) {
+        const long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+        best = bytes > 0 ? (unsigned long)bytes : 0;
+    }
 #endif
-    return (unsigned long)best;
+    return best;
 }
