@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tokenizer against Hugging Face's ids: tiny-a's prompts, tricky strings for tiny-a's vocabulary
- * (tests/oracle/tokenizer_oracle.py), and Llama 3's own vocabulary where there is one
+/* The tokenizer against Hugging Face's ids: tiny-a's prompts, tricky strings for tiny-a's
+ * vocabulary (tests/oracle/tokenizer_oracle.py), and Llama 3's own vocabulary where there is one
  * (PUNA_LLAMA3_TOKENIZER, tests/oracle/fetch-llama3-tokenizer.sh). */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,8 @@
 
 static const char tiny_a[] = "tests/data/tiny-a/model/tokenizer.json";
 
-static void encode(const struct pn_vocab *v, const char *s, size_t n, bool special, struct pn_ids *ids)
+static void encode(const struct pn_vocab *v, const char *s, size_t n, bool special,
+                   struct pn_ids *ids)
 {
     struct puna_error err = { 0 };
     ids->len = 0;
@@ -25,7 +26,8 @@ static void encode(const struct pn_vocab *v, const char *s, size_t n, bool speci
 }
 
 /* The pieces of ids spell s again. */
-static void check_spelling(const struct pn_vocab *v, const struct pn_ids *ids, const char *s, size_t n)
+static void check_spelling(const struct pn_vocab *v, const struct pn_ids *ids, const char *s,
+                           size_t n)
 {
     size_t at = 0;
     for (size_t i = 0; i < ids->len; i++) {
@@ -176,8 +178,9 @@ static void test_random_bytes(void **state)
         encode(v, s, n, true, &ids);
         check_spelling(v, &ids, s, n);
     }
-    /* A byte that is not UTF-8 is a token of its own, and the text beside it is what it is alone. */
-    static const char *const bad[] = { "\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82" };
+    /* A byte that is not UTF-8 is a token of its own, and the text beside it is as if alone. */
+    static const char *const bad[] = { "\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+                                       "\xe2\x82" };
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
         char s[32];
         const size_t n = strlen(bad[k]);
@@ -278,8 +281,8 @@ static void expect_split(const char *regex, const char *s, const char *want)
     assert_string_equal(got, want);
 }
 
-/* The scanner and PCRE2 agree on the expression the scanner is written for. (U+180E is left out: PCRE2
- * takes it for white space, Unicode and the reference do not.) */
+/* The scanner and PCRE2 agree on the expression the scanner is written for. (U+180E is left out:
+ * PCRE2 takes it for white space, Unicode and the reference do not.) */
 static void test_scanner(void **state)
 {
     (void)state;
@@ -287,12 +290,12 @@ static void test_scanner(void **state)
     (void)snprintf(by_pcre2, sizeof by_pcre2, "(?:%s)", pn_split_llama3);
     static const char *const bits[] = {
         "a", "Z", "the", "\xc3\xa9", "\xe6\x97\xa5", "\xe0\xa4\xa8", "\xe0\xa5\x8d", "\xc7\x85",
-        "1", "23", "\xc2\xbd", "\xd9\xa3", "\xe2\x85\xa7", "\xf0\x9d\x9f\x98",
-        " ", "  ", "\n", "\r", "\t", "\x0b", "\x0c", "\x1c", "\xc2\x85", "\xc2\xa0", "\xe1\x9a\x80",
-        "\xe2\x80\x83", "\xe2\x80\xa8", "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80",
-        ".", "_", "'", "'s", "'S", "'\xc5\xbf", "\xc5\xbf", "'t", "'Re", "'vE", "'M", "'lL", "'l", "'D", "'r",
-        "\xf0\x9f\x98\x80", "\xcc\x81", "\xe2\x80\x8b", "\xe2\x80\x8d", "\xef\xbb\xbf", "\x00", "\x7f",
-        "\xee\x80\x80", "\xff", "\xe2\x80", "\xed\xa0\x80",
+        "1", "23", "\xc2\xbd", "\xd9\xa3", "\xe2\x85\xa7", "\xf0\x9d\x9f\x98", " ", "  ", "\n",
+        "\r", "\t", "\x0b", "\x0c", "\x1c", "\xc2\x85", "\xc2\xa0", "\xe1\x9a\x80", "\xe2\x80\x83",
+        "\xe2\x80\xa8", "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80", ".", "_",
+        "'", "'s", "'S", "'\xc5\xbf", "\xc5\xbf", "'t", "'Re", "'vE", "'M", "'lL", "'l", "'D", "'r",
+        "\xf0\x9f\x98\x80", "\xcc\x81", "\xe2\x80\x8b", "\xe2\x80\x8d", "\xef\xbb\xbf", "\x00",
+        "\x7f", "\xee\x80\x80", "\xff", "\xe2\x80", "\xed\xa0\x80",
     };
     random_state = 3;
     for (int round = 0; round < 4000; round++) {
@@ -313,7 +316,8 @@ static void test_scanner(void **state)
             fail_msg("round %d: the scanner cuts elsewhere than PCRE2", round);
         }
     }
-    expect_split(pn_split_llama3, "Hi there  x\n \n y12345'LL?!\r\n", "Hi| there| | x|\n \n| y|123|45|'LL|?!\r\n|");
+    expect_split(pn_split_llama3, "Hi there  x\n \n y12345'LL?!\r\n",
+                 "Hi| there| | x|\n \n| y|123|45|'LL|?!\r\n|");
 }
 
 static void test_other_expressions(void **state)
@@ -327,8 +331,8 @@ static void test_other_expressions(void **state)
     expect_split("(?<=b)c", "acbc\xff" "bc", "acb|c|\xff|b|c|");
     expect_split("(?<=c)b", "c\xff" "b", "c|\xff|b|"); /* text ends at a byte that is not UTF-8 */
 
-    /* Pieces far longer than the window PCRE2 looks through, exact; and an expression that scans to the
-     * end of the text from every position comes back. */
+    /* Pieces far longer than the window PCRE2 looks through, exact; and an expression that scans to
+     * the end of the text from every position comes back. */
     enum { LONG = 300000 };
     char *s = malloc(2 * LONG);
     assert_non_null(s);
@@ -372,7 +376,8 @@ static void expect_json(json_t *j, int code, const char *words)
     struct pn_vocab *v;
     struct puna_error err = { 0 };
     const int rc = pn_vocab_from_json(&v, s, strlen(s), "FILE", &err);
-    if (rc != code || (rc && (!strstr(err.message, words) || strncmp(err.message, "FILE: ", 6) != 0)))
+    if (rc != code ||
+        (rc && (!strstr(err.message, words) || strncmp(err.message, "FILE: ", 6) != 0)))
         fail_msg("want %d '%s', got %d '%s'", code, words, rc, err.message);
     if (rc)
         assert_null(v);
@@ -380,7 +385,8 @@ static void expect_json(json_t *j, int code, const char *words)
     free(s);
 }
 
-/* One change each to a good file. path: member names with '/' between them; value: JSON; NULL: away. */
+/* One change each to a good file. path: member names with '/' between them; value: JSON; NULL:
+ * away. */
 static void test_refused_files(void **state)
 {
     (void)state;
@@ -407,7 +413,8 @@ static void test_refused_files(void **state)
         { "model/merges", "[\"ab\"]", PUNA_E_FORMAT, "not two pieces" },
         { "model/merges", "[\"zz a\"]", PUNA_E_FORMAT, "the left part is not a token" },
         { "model/merges", "[\"a b c\"]", PUNA_E_FORMAT, "the right part is not a token" },
-        { "model/merges", "[\"q z\"]", PUNA_E_FORMAT, "merge 0 ('q' + 'z'): the result is not a token" },
+        { "model/merges", "[\"q z\"]", PUNA_E_FORMAT,
+          "merge 0 ('q' + 'z'): the result is not a token" },
         { "model/merges", "[[\"q\"]]", PUNA_E_FORMAT, "malformed" },
         { "model/merges", "[[\"q\", \"z\", \"x\"]]", PUNA_E_FORMAT, "malformed" },
         { "model/merges", "[]", 0, NULL },
@@ -421,8 +428,8 @@ static void test_refused_files(void **state)
         { "decoder", "{\"type\": \"Metaspace\"}", PUNA_E_UNSUPPORTED, "decoder is not ByteLevel" },
         { "pre_tokenizer", NULL, PUNA_E_UNSUPPORTED, "pre_tokenizer" },
         { "pre_tokenizer", "{\"type\": \"Whitespace\"}", PUNA_E_UNSUPPORTED, "pre_tokenizer" },
-        { "pre_tokenizer", "{\"type\": \"ByteLevel\", \"add_prefix_space\": true}", PUNA_E_UNSUPPORTED,
-          "pre_tokenizer" },
+        { "pre_tokenizer", "{\"type\": \"ByteLevel\", \"add_prefix_space\": true}",
+          PUNA_E_UNSUPPORTED, "pre_tokenizer" },
         { "pre_tokenizer", "{\"type\": \"ByteLevel\", \"add_prefix_space\": false}", 0, NULL },
         { "added_tokens", NULL, 0, NULL },
         { "added_tokens", "3", PUNA_E_FORMAT, "not a list" },
@@ -508,15 +515,20 @@ static void test_malformed_text(void **state)
         { "{\"model\": {}, \"model\": {}}", "'model' is given twice" },
         { "{} x", "malformed at byte" },
         { "[]", "malformed at byte 0" },
-        { "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"a\": 1}, \"merges\": []}, \"decoder\": "
+        { "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"a\": 1}, \"merges\": []}, "
+          "\"decoder\": "
           "{\"type\": \"ByteLevel\"}, \"pre_tokenizer\": {\"type\": \"ByteLevel\", "
-          "\"add_prefix_space\": false}}", "token 'a' is listed twice, as id 0 and id 1" },
-        { "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"\\ud800\": 0}, \"merges\": []}, \"decoder\": "
+          "\"add_prefix_space\": false}}",
+          "token 'a' is listed twice, as id 0 and id 1" },
+        { "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"\\ud800\": 0}, \"merges\": []}, "
+          "\"decoder\": "
           "{\"type\": \"ByteLevel\"}, \"pre_tokenizer\": {\"type\": \"ByteLevel\", "
-          "\"add_prefix_space\": false}}", "malformed" },
+          "\"add_prefix_space\": false}}",
+          "malformed" },
         { "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"\xff\": 0}, \"merges\": []}, \"decoder\": "
           "{\"type\": \"ByteLevel\"}, \"pre_tokenizer\": {\"type\": \"ByteLevel\", "
-          "\"add_prefix_space\": false}}", "malformed" },
+          "\"add_prefix_space\": false}}",
+          "malformed" },
         { "{\"a\\q\": 1}", "malformed" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -646,15 +658,16 @@ static void test_merging(void **state)
                         json_loads("[\"b c\", \"a b\", \"a a\", \"aa aa\", \"ab c\"]", 0, NULL));
     static const struct { const char *text; bool ignore; int32_t ids[8]; size_t n; } cases[] = {
         { "abc", false, { 'a', 302 }, 2 },
-        { "abc", true, { 301 }, 1 },               /* the whole piece is a token */
+        { "abc", true, { 301 }, 1 }, /* the whole piece is a token */
         { "abcd", true, { 'a', 302, 'd' }, 3 },
         { "abd", true, { 300, 'd' }, 2 },
-        { "aaa", true, { 303, 'a' }, 2 },          /* the leftmost pair first */
+        { "aaa", true, { 303, 'a' }, 2 }, /* the leftmost pair first */
         { "aaaaa", true, { 304, 'a' }, 2 },
         { "aaaaaaaab", true, { 304, 303, 'a', 300 }, 4 },
-        { "xyz", true, { 305 }, 1 },               /* no merge leads there */
+        { "xyz", true, { 305 }, 1 }, /* no merge leads there */
         { "xyz", false, { 'x', 'y', 'z' }, 3 },
-        { "<s>x<s><t><s>aa<s", true, { 400, 'x', 401, 402, 'a', '<', 's' }, 7 }, /* longest special */
+        /* the longest special */
+        { "<s>x<s><t><s>aa<s", true, { 400, 'x', 401, 402, 'a', '<', 's' }, 7 },
         { "xyz!", true, { 403 }, 1 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -667,7 +680,8 @@ static void test_merging(void **state)
             fail_msg("%s", err.message);
         encode(v, cases[i].text, strlen(cases[i].text), true, &ids);
         if (ids.len != cases[i].n || memcmp(ids.v, cases[i].ids, ids.len * sizeof *ids.v) != 0)
-            fail_msg("'%s' (%d): %zu ids, first %d", cases[i].text, cases[i].ignore, ids.len, ids.v[0]);
+            fail_msg("'%s' (%d): %zu ids, first %d", cases[i].text, cases[i].ignore, ids.len,
+                     ids.v[0]);
         size_t n;
         assert_null(pn_vocab_piece(v, 299, &n)); /* a hole */
         pn_ids_free(&ids);

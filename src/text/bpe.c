@@ -6,7 +6,8 @@
 
 /* ---------------------------------------------------------------------------- the merges */
 
-/* One stable counting-sort pass by the left or the right id; first[id] becomes the start of id's group. */
+/* One stable counting-sort pass by the left or the right id; first[id] becomes the start of id's
+ * group. */
 static void sort_pass(struct pn_merge *to, const struct pn_merge *from, size_t n, uint32_t *first,
                       int32_t n_ids, bool by_left)
 {
@@ -69,11 +70,11 @@ static const struct pn_merge *find(const struct pn_bpe *b, int32_t left, int32_t
 
 /* ---------------------------------------------------------------------------- merging */
 
-/* Symbols are a doubly linked list over the positions of the text's bytes; rank[i] is that of the pair
- * which symbol i begins. The pair to merge next is the smallest by (rank, position), so it is also
- * smaller than the pairs on its two sides: only such pairs need to be in the heap. That keeps the heap,
- * whose cache misses are nearly all of the time of a long piece, at a third of the size, and few
- * entries are out of date when they come up.
+/* Symbols are a doubly linked list over the positions of the text's bytes; rank[i] is that of the
+ * pair which symbol i begins. The pair to merge next is the smallest by (rank, position), so it is
+ * also smaller than the pairs on its two sides: only such pairs need to be in the heap. That keeps
+ * the heap, whose cache misses are nearly all of the time of a long piece, at a third of the size,
+ * and few entries are out of date when they come up.
  *
  * The heap (four children per node) holds rank << 32 | position. Entries are not removed when their
  * pair changes; they are recognised by a rank that is no longer the position's. */
@@ -162,7 +163,8 @@ static uint32_t rank_of(const struct pn_bpe *b, int32_t left, int32_t right)
     return m ? m->rank : NO_MERGE;
 }
 
-bool pn_bpe_apply(const struct pn_bpe *b, int32_t *ids, size_t n, struct pn_bpe_work *w, size_t *n_out)
+bool pn_bpe_apply(const struct pn_bpe *b, int32_t *ids, size_t n, struct pn_bpe_work *w,
+                  size_t *n_out)
 {
     *n_out = n;
     if (n < 2)

@@ -22,8 +22,8 @@ struct pn_bpe {
     int32_t n_ids;
 };
 
-/* Takes the malloc'ed list of n merges over (freed by pn_bpe_free also on failure). All ids are below
- * n_ids. A pair listed twice keeps its last rank, as in HF tokenizers. False: no memory. */
+/* Takes the malloc'ed list of n merges over (freed by pn_bpe_free also on failure). All ids are
+ * below n_ids. A pair listed twice keeps its last rank, as in HF tokenizers. False: no memory. */
 bool pn_bpe_build(struct pn_bpe *b, struct pn_merge *merges, size_t n, int32_t n_ids);
 void pn_bpe_free(struct pn_bpe *b);
 
@@ -37,8 +37,9 @@ struct pn_bpe_work {
 };
 void pn_bpe_work_free(struct pn_bpe_work *w);
 
-/* Merge ids[0..n), n <= INT32_MAX, in place; *n_out: how many are left. O(n log n). False: no memory
- * (ids are unspecified then). */
-bool pn_bpe_apply(const struct pn_bpe *b, int32_t *ids, size_t n, struct pn_bpe_work *w, size_t *n_out);
+/* Merge ids[0..n), n <= INT32_MAX, in place; *n_out: how many are left. O(n log n). False: no
+ * memory (ids are unspecified then). */
+bool pn_bpe_apply(const struct pn_bpe *b, int32_t *ids, size_t n, struct pn_bpe_work *w,
+                  size_t *n_out);
 
 #endif

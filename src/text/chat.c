@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The template's control flow, written out; comments name the template's variables. It was never meant
- * to be pretty: several of its corners (a list content printed as a Python repr, pictures lost when
- * tools are given) are reproduced because models have seen prompts made that way. */
+/* The template's control flow, written out; comments name the template's variables. It was never
+ * meant to be pretty: several of its corners (a list content printed as a Python repr, pictures
+ * lost when tools are given) are reproduced because models have seen prompts made that way. */
 #include "text/chat.h"
 
 #include <stdlib.h>
@@ -55,7 +55,8 @@ static bool parse_json(json_t **out, const char *text, const char *what, struct 
     return *out != NULL;
 }
 
-static int read_message(struct view *v, const struct puna_message *m, size_t i, struct puna_error *err)
+static int read_message(struct view *v, const struct puna_message *m, size_t i,
+                        struct puna_error *err)
 {
     if (!m->role)
         return pn_fail(err, PUNA_E_ARG, "message %zu has no role", i + 1);
@@ -80,8 +81,10 @@ static int read_message(struct view *v, const struct puna_message *m, size_t i, 
     }
     if (m->tool_name) {
         if (!m->tool_arguments)
-            return pn_fail(err, PUNA_E_ARG, "message %zu calls the tool '%s' without arguments; give "
-                           "{} if it takes none", i + 1, m->tool_name);
+            return pn_fail(err, PUNA_E_ARG,
+                           "message %zu calls the tool '%s' without arguments; give "
+                           "{} if it takes none",
+                           i + 1, m->tool_name);
         if (!parse_json(&v->tool_arguments, m->tool_arguments, "the arguments of a tool call", err))
             return PUNA_E_ARG;
     }
@@ -209,8 +212,9 @@ static void put_system_block(struct chat *c)
     text(c, c->opts->date ? c->opts->date : default_date);
     text(c, "\n\n");
     if (c->tools && c->opts->tools_in_system) {
-        text(c, "You have access to the following functions. To call a function, please respond with "
-                "JSON for a function call.");
+        text(c,
+             "You have access to the following functions. To call a function, please respond with "
+             "JSON for a function call.");
         text(c, call_format);
         put_tools(c);
     }
@@ -221,8 +225,9 @@ static void put_system_block(struct chat *c)
 static void put_tool_turn(struct chat *c, const struct view *first)
 {
     header(c, "user");
-    text(c, "Given the following functions, please respond with a JSON for a function call with its "
-            "proper arguments that best answers the given prompt.\n\n");
+    text(c,
+         "Given the following functions, please respond with a JSON for a function call with its "
+         "proper arguments that best answers the given prompt.\n\n");
     text(c, call_format);
     put_tools(c);
     put_trimmed(&c->out->text, first);
@@ -345,9 +350,10 @@ static int render(struct chat *c, struct puna_error *err)
     }
     if (c->has_images && c->system.len) {
         if (!c->opts->system_in_user)
-            return pn_fail(err, PUNA_E_ARG,
-                           "Prompting with images is incompatible with system messages. (puna can put "
-                           "the system text into the first user message instead: --system-in-user)");
+            return pn_fail(
+                err, PUNA_E_ARG,
+                "Prompting with images is incompatible with system messages. (puna can put "
+                "the system text into the first user message instead: --system-in-user)");
         const int rc = move_system(c, views, n, err);
         if (rc)
             return rc;
@@ -359,7 +365,8 @@ static int render(struct chat *c, struct puna_error *err)
         put_system_block(c);
     if (c->tools && !c->opts->tools_in_system) {
         if (n == 0)
-            return pn_fail(err, PUNA_E_ARG, "Cannot put tools in the first user message when there's "
+            return pn_fail(err, PUNA_E_ARG,
+                           "Cannot put tools in the first user message when there's "
                            "no first user message!");
         put_tool_turn(c, &views[0]);
         views++;
@@ -423,8 +430,9 @@ int pn_chat_encode(const struct pn_vocab *v, const struct pn_chat_text *t, struc
         const int32_t id = pn_vocab_special(v, name);
         if (id < 0)
             rc = pn_fail(err, PUNA_E_UNSUPPORTED,
-                         "the model's vocabulary has no token %s, which the chat template needs; it "
-                         "can only be used without the template", name);
+                         "the model's vocabulary has no token %s, which the chat template needs; "
+                         "use the model without the template",
+                         name);
         else if (!pn_ids_push(out, id))
             rc = pn_fail_memory(err, sizeof id, "tokenizing the prompt");
         at = end + len;

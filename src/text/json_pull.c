@@ -86,8 +86,8 @@ static size_t put_utf8(char *to, uint32_t cp)
     return 4;
 }
 
-/* Undo the escapes of s[0..n) into to, which has room for n bytes (no escape is shorter than what it
- * stands for). SIZE_MAX: malformed. */
+/* Undo the escapes of s[0..n) into to, which has room for n bytes (no escape is shorter than what
+ * it stands for). SIZE_MAX: malformed. */
 static size_t unescape(char *to, const char *s, size_t n)
 {
     size_t k = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A pull parser for the one large JSON file there is, tokenizer.json: 9 MB of which all but a few
- * kilobytes are two lists that need no tree. Building one (jansson) takes three times as long as all
- * the rest of loading; here values are visited in place, and the small ones are handed to jansson
- * as text. */
+ * kilobytes are two lists that need no tree. Building one (jansson) takes three times as long as
+ * all the rest of loading; here values are visited in place, and the small ones are handed to
+ * jansson as text. */
 #ifndef PN_TEXT_JSON_PULL_H
 #define PN_TEXT_JSON_PULL_H
 
@@ -25,8 +25,8 @@ bool pn_pull_open(struct pn_pull *p, char bracket);
 /* 1: another member follows; 0: the closing bracket has been taken; -1: malformed.
  * *first: true before the first call. */
 int pn_pull_more(struct pn_pull *p, char bracket, bool *first);
-/* A string, escapes undone; the bytes are valid until the next string. A lone surrogate is an error, as
- * is invalid UTF-8. */
+/* A string, escapes undone; the bytes are valid until the next string. A lone surrogate is an
+ * error, as is invalid UTF-8. */
 bool pn_pull_string(struct pn_pull *p, const char **s, size_t *len);
 bool pn_pull_key(struct pn_pull *p, const char **s, size_t *len); /* string and colon */
 bool pn_pull_int(struct pn_pull *p, int64_t *v);

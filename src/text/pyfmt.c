@@ -12,8 +12,8 @@
 
 #include "text/utf8.h"
 
-/* Do these digits, the first before the point, read back as x > 0? The point is left out, so that the
- * process's locale (a decimal comma) does not matter. */
+/* Do these digits, the first before the point, read back as x > 0? The point is left out, so that
+ * the process's locale (a decimal comma) does not matter. */
 static bool reads_back(const char *digits, size_t n, int exponent, double x)
 {
     char text[64];
@@ -21,9 +21,9 @@ static bool reads_back(const char *digits, size_t n, int exponent, double x)
     return strtod(text, NULL) == x;
 }
 
-/* The fewest digits that read back as x >= 0; returns how many. The nearest number of n digits is tried,
- * and the one above it: where x is a power of two, doubles lie twice as far apart above it as below,
- * and the farther one may be the one that reads back. */
+/* The fewest digits that read back as x >= 0; returns how many. The nearest number of n digits is
+ * tried, and the one above it: where x is a power of two, doubles lie twice as far apart above it
+ * as below, and the farther one may be the one that reads back. */
 static size_t shortest(char digits[24], int *exponent, double x)
 {
     for (int precision = 0;; precision++) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The chat template is executed by Python where it comes from, and prints values the way Python does:
- * json.dumps(ensure_ascii=False), repr(), str.strip(). These are those three.
+/* The chat template is executed by Python where it comes from, and prints values the way Python
+ * does: json.dumps(ensure_ascii=False), repr(), str.strip(). These are those three.
  *
- * Failure (no memory) is left in the buffer's sticky flag. Trees come from jansson, whose parser bounds
- * their depth (2048), which bounds the recursion here. */
+ * Failure (no memory) is left in the buffer's sticky flag. Trees come from jansson, whose parser
+ * bounds their depth (2048), which bounds the recursion here. */
 #ifndef PN_TEXT_PYFMT_H
 #define PN_TEXT_PYFMT_H
 

@@ -20,7 +20,8 @@ const char pn_split_gpt2[] =
 
 /* ---------------------------------------------------------------------------- Llama 3's scanner */
 
-enum class { END, LETTER, NUMBER, SPACE, NEWLINE, OTHER }; /* NEWLINE: CR and LF, also white space */
+/* NEWLINE: CR and LF, which are white space as well */
+enum class { END, LETTER, NUMBER, SPACE, NEWLINE, OTHER };
 
 /* \p{L}, \p{N} and \s (the White_Space property) by utf8proc; its Unicode version decides about
  * characters younger than the reference's tables. */
@@ -55,8 +56,8 @@ static enum class class_of(uint32_t cp)
     }
 }
 
-/* Class and length of the character at s[i..n). The end of the text and a byte that is not UTF-8 are
- * both END, with length 0. */
+/* Class and length of the character at s[i..n). The end of the text and a byte that is not UTF-8
+ * are both END, with length 0. */
 static enum class look(const char *s, size_t n, size_t i, size_t *len)
 {
     uint32_t cp;
@@ -73,8 +74,8 @@ static size_t run_end(const char *s, size_t n, size_t i, enum class want)
     return i;
 }
 
-/* (?i:'s|'t|'re|'ve|'m|'ll|'d) at an apostrophe: its length, or 0. Ignoring case, U+017F (long s) is
- * an s; no other letter in here has a case partner outside ASCII. */
+/* (?i:'s|'t|'re|'ve|'m|'ll|'d) at an apostrophe: its length, or 0. Ignoring case, U+017F (long s)
+ * is an s; no other letter in here has a case partner outside ASCII. */
 static size_t contraction(const char *s, size_t n)
 {
     if (n < 2)
@@ -95,7 +96,7 @@ static size_t contraction(const char *s, size_t n)
     }
 }
 
-/* Length of the piece at the start of s[0..n), n > 0: the alternatives of pn_split_llama3 in order. */
+/* Length of the piece at the start of s[0..n), n > 0: pn_split_llama3's alternatives in order. */
 static size_t scan_llama3(const char *s, size_t n)
 {
     size_t len, next_len;
@@ -124,7 +125,7 @@ static size_t scan_llama3(const char *s, size_t n)
     if (c == OTHER || (*s == ' ' && next == OTHER))
         return run_end(s, n, run_end(s, n, len, OTHER), NEWLINE);
     /* White space from here on. \s*[\r\n]+ ends behind the last newline of the run; without one,
-     * \s+(?!\S) leaves the last character to the word that follows, unless there is nothing else. */
+     * \s+(?!\S) leaves the last character to the word that follows, unless there is no word. */
     size_t end = 0, last_newline = 0, before_last = 0;
     for (;;) {
         size_t k;
@@ -144,10 +145,11 @@ static size_t scan_llama3(const char *s, size_t n)
 
 /* ---------------------------------------------------------------------------- other expressions */
 
-/* PCRE2 sees the text through a window. A match attempt that touches the window's end is repeated with
- * a larger one, so the result is that of the whole text - as long as the budget of repeated bytes
- * lasts. Behind it (only a text made of very long pieces gets there) pieces end at the window: without
- * that, an expression that scans to the end of the text from every position would be quadratic. */
+/* PCRE2 sees the text through a window. A match attempt that touches the window's end is repeated
+ * with a larger one, so the result is that of the whole text - as long as the budget of repeated
+ * bytes lasts. Behind it (only a text made of very long pieces gets there) pieces end at the
+ * window: without that, an expression that scans to the end of the text from every position would
+ * be quadratic. */
 #define WINDOW 4096
 #define BUDGET_BASE ((size_t)16 << 20)
 #define BUDGET_PER_BYTE 16
@@ -201,7 +203,7 @@ int pn_split_new(struct pn_split **out, const char *regex, size_t len, const cha
                            "%s: the split expression does not compile: %s at character %zu", label,
                            why, (size_t)at);
         }
-        /* Without JIT (a system that forbids writable code) pcre2_match interprets: same results. */
+        /* Without JIT (some systems forbid writable code) pcre2_match interprets: same results. */
         (void)pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
     }
     *out = s;
@@ -334,7 +336,7 @@ static int next_by_pcre2(struct pn_split_run *r, size_t *len, struct puna_error 
             r->found = true;
         }
         const size_t end = r->match_start > r->pos ? r->match_start : r->match_end;
-        if (end == r->match_end) { /* the match itself is handed out: the next search starts behind */
+        if (end == r->match_end) { /* the match itself goes out: the next search starts behind */
             r->found = false;
             r->search = end;
         }
@@ -343,7 +345,7 @@ static int next_by_pcre2(struct pn_split_run *r, size_t *len, struct puna_error 
             r->pos = end;
             return 1;
         }
-        /* An empty match cuts here and takes nothing: the search goes on behind the next character. */
+        /* An empty match cuts here and takes nothing: the search goes on a character further. */
         uint32_t cp;
         r->search += pn_utf8_decode(r->text + r->search, r->valid_end - r->search, &cp);
     }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pre-tokenizer: cuts text into the pieces that BPE works on. It is a regular expression, applied
- * from left to right; each match is a piece, and so is what lies between two matches.
+/* The pre-tokenizer: cuts text into the pieces that BPE works on. It is a regular expression,
+ * applied from left to right; each match is a piece, and so is what lies between two matches.
  *
  * Llama 3's own expression runs as a hand-written scanner: linear for every input (the expression,
- * taken literally, looks for a newline behind every space of a long run of spaces) and several times
- * faster. Any other expression goes through PCRE2.
+ * taken literally, looks for a newline behind every space of a long run of spaces) and several
+ * times faster. Any other expression goes through PCRE2.
  *
- * A byte that is not part of valid UTF-8 is a piece of its own, and text on both of its sides is cut
- * as if it ended there. */
+ * A byte that is not part of valid UTF-8 is a piece of its own, and text on both of its sides is
+ * cut as if it ended there. */
 #ifndef PN_TEXT_SPLIT_H
 #define PN_TEXT_SPLIT_H
 
@@ -29,7 +29,8 @@ void pn_split_free(struct pn_split *s);
 /* One pass over a text. The text must stay in place until pn_split_end. */
 struct pn_split_run;
 int pn_split_begin(struct pn_split_run **out, const struct pn_split *s, struct puna_error *err);
-void pn_split_text(struct pn_split_run *r, const char *text, size_t n); /* start (again) with a text */
+void pn_split_text(struct pn_split_run *r, const char *text,
+                   size_t n); /* start (again) with a text */
 /* 1 and the length of the next piece (pieces are contiguous, never empty); 0 at the end;
  * PUNA_E_LIMIT when the expression takes too many steps. */
 int pn_split_next(struct pn_split_run *r, size_t *len, struct puna_error *err);

@@ -4,7 +4,7 @@
 #include "text/vocab.h"
 
 /* What a lead byte promises: the length, and the range of the second byte, which is where overlong
- * forms (E0, F0), surrogates (ED) and the end of Unicode (F4) are cut off. len 0: not a lead byte. */
+ * forms (E0, F0), surrogates (ED) and the end of Unicode (F4) are cut off. len 0: no lead byte. */
 struct lead {
     uint8_t len, lo, hi;
 };

@@ -86,8 +86,8 @@ void pn_ids_free(struct pn_ids *l)
 
 /* ---------------------------------------------------------------------------- building */
 
-/* GPT-2's byte-to-unicode: bytes that are printable in Latin-1 stand for themselves, the other 68, in
- * order, are U+0100 and up. Returns the byte of a code point, or -1. */
+/* GPT-2's byte-to-unicode: bytes that are printable in Latin-1 stand for themselves, the other 68,
+ * in order, are U+0100 and up. Returns the byte of a code point, or -1. */
 static int byte_of(uint32_t cp)
 {
     if ((cp >= 0x21 && cp <= 0x7e) || (cp >= 0xa1 && cp <= 0xac) || (cp >= 0xae && cp <= 0xff))
@@ -102,7 +102,7 @@ static int byte_of(uint32_t cp)
     return 0xad;
 }
 
-/* Undo the spelling; to has room for len bytes. SIZE_MAX when a character is not of the alphabet. */
+/* Undo the spelling; to has room for len bytes. SIZE_MAX: a character is not of the alphabet. */
 static size_t unspell(char *to, const char *s, size_t len)
 {
     size_t n = 0;
@@ -118,7 +118,8 @@ static size_t unspell(char *to, const char *s, size_t len)
     return n;
 }
 
-int pn_vocab_begin(struct pn_vocab **out, size_t text_bytes, const char *label, struct puna_error *err)
+int pn_vocab_begin(struct pn_vocab **out, size_t text_bytes, const char *label,
+                   struct puna_error *err)
 {
     *out = NULL;
     struct pn_vocab *v = calloc(1, sizeof *v);
@@ -217,10 +218,11 @@ int pn_vocab_add_special(struct pn_vocab *v, int64_t id, const char *s, size_t l
         if (n == SIZE_MAX)
             n = len;
         if (n != t->len || memcmp(text, v->bytes + t->off, n) != 0)
-            return pn_fail(err, PUNA_E_FORMAT,
-                           "%s: added token '%.*s' has id %lld, which the vocabulary gives to '%.*s'",
-                           v->label, len < 80 ? (int)len : 80, s, (long long)id,
-                           t->len < 80 ? t->len : 80, v->bytes + t->off);
+            return pn_fail(
+                err, PUNA_E_FORMAT,
+                "%s: added token '%.*s' has id %lld, which the vocabulary gives to '%.*s'",
+                v->label, len < 80 ? (int)len : 80, s, (long long)id, t->len < 80 ? t->len : 80,
+                v->bytes + t->off);
         t->kind = HOLE;
     }
     return pn_vocab_add(v, id, s, len, true, err);
@@ -279,10 +281,11 @@ int pn_vocab_finish(struct pn_vocab *v, const char *regex, size_t regex_len, boo
         const char c = (char)b;
         v->byte_id[b] = (int32_t)pn_map_str_get(v->pieces, &c, 1);
         if (v->byte_id[b] < 0)
-            return pn_fail(err, PUNA_E_FORMAT,
-                           "%s: the vocabulary has no token for the byte 0x%02x, so it cannot spell "
-                           "every text; it is not a byte-level BPE vocabulary",
-                           v->label, b);
+            return pn_fail(
+                err, PUNA_E_FORMAT,
+                "%s: the vocabulary has no token for the byte 0x%02x, so it cannot spell "
+                "every text; it is not a byte-level BPE vocabulary",
+                v->label, b);
     }
     v->specials = calloc(v->n_specials ? v->n_specials : 1, sizeof *v->specials);
     if (!v->specials)
@@ -308,7 +311,8 @@ int pn_vocab_finish(struct pn_vocab *v, const char *regex, size_t regex_len, boo
     return rc;
 }
 
-int pn_vocab_from_arrays(struct pn_vocab **out, const struct pn_vocab_src *src, struct puna_error *err)
+int pn_vocab_from_arrays(struct pn_vocab **out, const struct pn_vocab_src *src,
+                         struct puna_error *err)
 {
     *out = NULL;
     const char *label = "the file's vocabulary";
@@ -330,8 +334,10 @@ int pn_vocab_from_arrays(struct pn_vocab **out, const struct pn_vocab_src *src, 
         const struct pn_str m = src->merges[i];
         const char *space = m.len ? memchr(m.s, ' ', m.len) : NULL;
         if (!space) {
-            rc = pn_fail(err, PUNA_E_FORMAT, "%s: merge %zu ('%.*s') is not two pieces with a space "
-                         "between them", label, i, m.len < 80 ? (int)m.len : 80, m.s);
+            rc = pn_fail(err, PUNA_E_FORMAT,
+                         "%s: merge %zu ('%.*s') is not two pieces with a space "
+                         "between them",
+                         label, i, m.len < 80 ? (int)m.len : 80, m.s);
             break;
         }
         const size_t a = (size_t)(space - m.s);
@@ -393,7 +399,7 @@ int32_t pn_vocab_special(const struct pn_vocab *v, const char *name)
 
 /* ---------------------------------------------------------------------------- encoding */
 
-/* The longest special that s[0..n) begins with; NULL: none. Narrows the sorted list byte by byte. */
+/* The longest special that s[0..n) begins with; NULL: none. Narrows the sorted list bytewise. */
 static const struct special *special_at(const struct pn_vocab *v, const char *s, size_t n)
 {
     const struct special *best = NULL;

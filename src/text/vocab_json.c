@@ -55,7 +55,8 @@ static int find_parts(struct doc *d, size_t at, const struct wanted *w, size_t n
                 to = w[i].part;
         }
         if (to->len)
-            return pn_fail(err, PUNA_E_FORMAT, "%s: '%.*s' is given twice", d->label, (int)len, key);
+            return pn_fail(err, PUNA_E_FORMAT, "%s: '%.*s' is given twice", d->label, (int)len,
+                           key);
         if (!pn_pull_skip(p, &to->off, &to->len))
             return malformed(d, err);
     }
@@ -163,13 +164,15 @@ static int read_added(const struct doc *d, struct pn_vocab *v, struct puna_error
         const json_t *t = json_array_get(list, i);
         const json_t *id = json_object_get(t, "id"), *content = json_object_get(t, "content");
         if (!json_is_integer(id) || !json_is_string(content))
-            rc = pn_fail(err, PUNA_E_FORMAT, "%s: added token %zu has no id or no content", d->label,
-                         i);
+            rc = pn_fail(err, PUNA_E_FORMAT, "%s: added token %zu has no id or no content",
+                         d->label, i);
         else if (member_flag(t, "single_word", false) || member_flag(t, "lstrip", false) ||
                  member_flag(t, "rstrip", false))
-            rc = pn_fail(err, PUNA_E_UNSUPPORTED,
-                         "%s: added token '%s' is matched by single_word, lstrip or rstrip, which puna "
-                         "does not do", d->label, json_string_value(content));
+            rc = pn_fail(
+                err, PUNA_E_UNSUPPORTED,
+                "%s: added token '%s' is matched by single_word, lstrip or rstrip, which puna "
+                "does not do",
+                d->label, json_string_value(content));
         else
             rc = pn_vocab_add_special(v, json_integer_value(id), json_string_value(content),
                                       json_string_length(content), err);
@@ -179,7 +182,8 @@ static int read_added(const struct doc *d, struct pn_vocab *v, struct puna_error
 }
 
 /* One merge: "a b", or ["a", "b"]. */
-static int read_merge(struct doc *d, struct pn_vocab *v, struct pn_buf *left, struct puna_error *err)
+static int read_merge(struct doc *d, struct pn_vocab *v, struct pn_buf *left,
+                      struct puna_error *err)
 {
     struct pn_pull *p = &d->pull;
     const char *a, *b;
@@ -201,8 +205,10 @@ static int read_merge(struct doc *d, struct pn_vocab *v, struct pn_buf *left, st
         return malformed(d, err);
     const char *space = a_len ? memchr(a, ' ', a_len) : NULL;
     if (!space)
-        return pn_fail(err, PUNA_E_FORMAT, "%s: merge '%.*s' is not two pieces with a space between "
-                       "them", d->label, a_len < 80 ? (int)a_len : 80, a);
+        return pn_fail(err, PUNA_E_FORMAT,
+                       "%s: merge '%.*s' is not two pieces with a space between "
+                       "them",
+                       d->label, a_len < 80 ? (int)a_len : 80, a);
     b = space + 1;
     b_len = a_len - (size_t)(b - a);
     return pn_vocab_merge(v, a, (size_t)(space - a), b, b_len, err);
@@ -266,8 +272,10 @@ static int survey(struct doc *d, struct puna_error *err)
     else if (!absent(d, d->suffix) && !is_text(d, d->suffix, "\"\""))
         name = "end_of_word_suffix";
     if (name)
-        return pn_fail(err, PUNA_E_UNSUPPORTED, "%s: '%s' is set, which puna does not do; Llama 3's "
-                       "tokenizers do without", d->label, name);
+        return pn_fail(err, PUNA_E_UNSUPPORTED,
+                       "%s: '%s' is set, which puna does not do; Llama 3's "
+                       "tokenizers do without",
+                       d->label, name);
     return 0;
 }
 
@@ -282,17 +290,21 @@ static int read_all(struct doc *d, struct pn_vocab **out, struct puna_error *err
     const bool byte_level = strcmp(member_string(decoder, "type"), "ByteLevel") == 0;
     json_decref(decoder);
     if (!byte_level)
-        return pn_fail(err, PUNA_E_UNSUPPORTED, "%s: the decoder is not ByteLevel; puna reads Llama "
-                       "3's byte-level BPE", d->label);
+        return pn_fail(err, PUNA_E_UNSUPPORTED,
+                       "%s: the decoder is not ByteLevel; puna reads Llama "
+                       "3's byte-level BPE",
+                       d->label);
     json_t *pre = load(d, d->pre, "pre_tokenizer", &rc, err);
     if (!pre)
         return rc;
     size_t regex_len = 0;
     const char *regex = split_regex(pre, &regex_len);
     if (!regex)
-        rc = pn_fail(err, PUNA_E_UNSUPPORTED,
-                     "%s: the pre_tokenizer is neither a Split (Regex, Isolated) followed by ByteLevel "
-                     "nor ByteLevel alone, without a prefix space", d->label);
+        rc = pn_fail(
+            err, PUNA_E_UNSUPPORTED,
+            "%s: the pre_tokenizer is neither a Split (Regex, Isolated) followed by ByteLevel "
+            "nor ByteLevel alone, without a prefix space",
+            d->label);
     if (rc == 0)
         rc = pn_vocab_begin(out, d->vocab.len + d->added.len, d->label, err);
     if (rc == 0)

@@ -80,8 +80,9 @@ static struct pn_vocab *small_vocab(void)
     }
     static const char *const more[] = { "th", "the", "\xc4\xa0the", "\304\240a", "\xc4\x8a\xc4\x8a",
                                         "aa", "<|eot_id|>", "<|e" };
-    static const char *const pairs[] = { "t h", "th e", "\xc4\xa0 the", "\xc4\xa0 a", "\xc4\x8a \xc4\x8a",
-                                         "a a" };
+    static const char *const pairs[] = {
+        "t h", "th e", "\xc4\xa0 the", "\xc4\xa0 a", "\xc4\x8a \xc4\x8a", "a a"
+    };
     for (size_t i = 0; i < 8; i++)
         pieces[256 + i] = (struct pn_str){ more[i], strlen(more[i]) };
     for (size_t i = 0; i < 6; i++)
@@ -127,7 +128,8 @@ static void fuzz_text(const char *s, size_t n)
     pn_vocab_free(&v);
     require(pn_utf8_complete(s, n) <= n && n - pn_utf8_complete(s, n) < 4);
 
-    /* PCRE2 and utf8proc know different versions of Unicode: compare on characters all of them know. */
+    /* PCRE2 and utf8proc know different versions of Unicode: compare on characters all of them
+     * know. */
     for (size_t i = 0; i < n;) {
         uint32_t cp = 0;
         const size_t k = pn_utf8_decode(s + i, n - i, &cp);
@@ -177,7 +179,8 @@ static void fuzz_chat(const char *s, size_t n)
     s += n > 0;
     n -= n > 0;
     char *tools = take_line(&s, &n), *arguments = take_line(&s, &n), *tree = take_line(&s, &n);
-    const struct puna_part parts[] = { { .image = "x", .image_len = 1 }, { .text = s, .text_len = n } };
+    const struct puna_part parts[] = { { .image = "x", .image_len = 1 },
+                                       { .text = s, .text_len = n } };
     const size_t from = bits & 1;
     const struct puna_message m[] = {
         { .role = "system", .parts = parts + 1, .n_parts = 1, .is_list = bits >> 1 & 1 },
@@ -187,8 +190,12 @@ static void fuzz_chat(const char *s, size_t n)
         { .role = "ipython", .parts = parts + from, .n_parts = 2 - from },
     };
     const struct puna_chat_opts opts = {
-        .size = sizeof opts, .tools_json = bits & 8 ? tools : NULL, .tools_in_system = bits >> 4 & 1,
-        .system_in_user = bits >> 5 & 1, .no_bos = bits >> 6 & 1, .no_generation_prompt = bits >> 7,
+        .size = sizeof opts,
+        .tools_json = bits & 8 ? tools : NULL,
+        .tools_in_system = bits >> 4 & 1,
+        .system_in_user = bits >> 5 & 1,
+        .no_bos = bits >> 6 & 1,
+        .no_generation_prompt = bits >> 7,
     };
     for (size_t skip = 0; skip < 2; skip++) {
         struct pn_chat_text t;
