@@ -10,6 +10,14 @@ tests_test_store_SOURCES = tests/test_store.c tests/file_util.h tests/mkgguf.c t
 tests_test_store_LDADD = $(TEST_LIBS)
 TESTS += tests/test_gguf tests/test_safetensors tests/test_source tests/test_store
 
+# Every allocation of the library is made to fail once; libcore.la is static, so --wrap reaches it.
+check_PROGRAMS += tests/test_file_oom
+tests_test_file_oom_SOURCES = tests/test_file_oom.c tests/file_util.h tests/mkgguf.c tests/mkgguf.h
+tests_test_file_oom_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=malloc -Wl,--wrap=calloc \
+	-Wl,--wrap=realloc -Wl,--wrap=strdup -Wl,--wrap=free
+tests_test_file_oom_LDADD = $(TEST_LIBS)
+TESTS += tests/test_file_oom
+
 # The corpora are made by make_file_corpus.py.
 check_PROGRAMS += tests/fuzz/fuzz_gguf tests/fuzz/fuzz_safetensors tests/fuzz/fuzz_config
 tests_fuzz_fuzz_gguf_SOURCES = tests/fuzz/fuzz_gguf.c $(FUZZ_MAIN)
