@@ -169,9 +169,13 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
                 }
                 for (int32_t i = 0; i < mm; i += BF_MR) {
                     const int32_t mr = mm - i < BF_MR ? mm - i : BF_MR;
-                    for (int32_t r = 0; r < mr; r++)
-                        to_bf16(t.x[r], x + (size_t)(mc + i + r) * ldx + (size_t)k0, cols,
-                                (cols + 31) & ~31);
+                    for (int32_t r = 0; r < mr; r++) {
+                        const float *xr = x + (size_t)(mc + i + r) * ldx + (size_t)k0;
+                        to_bf16(t.x[r], xr, cols, (cols + 31) & ~31);
+                        /* short pieces of far rows: nothing the hardware would prefetch */
+                        for (int32_t e = 0; e < cols && i + r + BF_MR < mm; e += 16)
+                            _mm_prefetch((const char *)(xr + BF_MR * ldx + e), _MM_HINT_T0);
+                    }
                     for (int32_t p = 0; p < panels; p += 2)
                         bf_dot_n(mr, t.sum[i] + 16 * p, t.w[p][0][0], t.x[0], pairs);
                 }

@@ -2,8 +2,8 @@
 /* Dequantisation and the f32 products over vf (x86_vf512.h or x86_vf256.h).
  *
  * Lanes run along k, so the order of every sum is the contract's whatever the tile. A register tile is
- * MMF_NW weight rows x MMF_MX activation rows. Weights are dequantised MMF_NW rows x 1024
- * columns at a time; the lanes of up to MMF_M_CHUNK activation rows wait on the stack meanwhile. */
+ * MMF_NW weight rows x MMF_MX activation rows. 16 weight rows x 512 columns are dequantised at a time:
+ * they and MMF_MX activation rows fill L1. The lanes of 64 activation rows wait on the stack. */
 #ifndef PN_X86_MMF_H
 #define PN_X86_MMF_H
 
@@ -11,8 +11,9 @@
 #include "quant/blocks.h"
 #include "x86_math.h"
 
-#define MMF_KC 1024
-#define MMF_M_CHUNK 192
+#define MMF_NB 16 /* weight rows of a block */
+#define MMF_KC 512
+#define MMF_M_CHUNK 64
 
 /* ---- dequant ---- */
 
@@ -200,7 +201,7 @@ static void ISA(dequant_bf16)(float *dst, const void *src, int64_t n)
 
 /* ---- products ---- */
 
-/* acc[mx][nw][16] += lanes of k columns. nw, mx constant. */
+/* acc[mx][MMF_NB][16] += lanes of k columns, nw of the weight rows. nw, mx constant. */
 INLINE void mmf_tile(int nw, int mx, float *acc, const float *w, size_t ldw, const float *x,
                      size_t ldx, int32_t k)
 {
@@ -209,7 +210,7 @@ INLINE void mmf_tile(int nw, int mx, float *acc, const float *w, size_t ldw, con
     for (int i = 0; i < mx; i++) {
         PRAGMA_UNROLL
         for (int j = 0; j < nw; j++)
-            s[i][j] = vf_load(acc + 16 * (i * MMF_NW + j));
+            s[i][j] = vf_load(acc + 16 * (i * MMF_NB + j));
     }
     int32_t e = 0;
     for (; e + 16 <= k; e += 16) {
@@ -242,7 +243,7 @@ INLINE void mmf_tile(int nw, int mx, float *acc, const float *w, size_t ldw, con
     for (int i = 0; i < mx; i++) {
         PRAGMA_UNROLL
         for (int j = 0; j < nw; j++)
-            vf_store(acc + 16 * (i * MMF_NW + j), s[i][j]);
+            vf_store(acc + 16 * (i * MMF_NB + j), s[i][j]);
     }
 }
 
@@ -263,38 +264,42 @@ typedef void dequant_fn(float *dst, const void *src, int64_t n);
 INLINE void mmf_body(dequant_fn *dequant, size_t bytes, float *c, size_t ldc, const void *w,
                      size_t row_bytes, int32_t n, int32_t k, const float *x, size_t ldx, int32_t m)
 {
-    float tile[MMF_NW * MMF_KC] __attribute__((aligned(64)));
-    float acc[MMF_M_CHUNK * MMF_NW * 16] __attribute__((aligned(64)));
+    float tile[MMF_NB * MMF_KC] __attribute__((aligned(64)));
+    float acc[MMF_M_CHUNK * MMF_NB * 16] __attribute__((aligned(64)));
 
-    for (int32_t j0 = 0; j0 < n; j0 += MMF_NW) {
-        const int32_t rows = n - j0 < MMF_NW ? n - j0 : MMF_NW;
-        const uint8_t *row[MMF_NW]; /* missing rows repeat the last; their sums are not stored */
-        for (int32_t j = 0; j < MMF_NW; j++)
-            row[j] = (const uint8_t *)w + (size_t)(j0 + (j < rows ? j : rows - 1)) * row_bytes;
+    for (int32_t j0 = 0; j0 < n; j0 += MMF_NB) {
+        const int32_t rows = n - j0 < MMF_NB ? n - j0 : MMF_NB;
+        const int32_t used = (rows + MMF_NW - 1) / MMF_NW * MMF_NW; /* zeros after the last row */
+        const uint8_t *first = (const uint8_t *)w + (size_t)j0 * row_bytes;
         for (int32_t mc = 0; mc < m; mc += MMF_M_CHUNK) {
             const int32_t mm = m - mc < MMF_M_CHUNK ? m - mc : MMF_M_CHUNK;
-            memset(acc, 0, (size_t)mm * MMF_NW * 16 * sizeof *acc);
+            memset(acc, 0, (size_t)mm * MMF_NB * 16 * sizeof *acc);
             for (int32_t k0 = 0; k0 < k; k0 += MMF_KC) {
                 const int32_t kn = k - k0 < MMF_KC ? k - k0 : MMF_KC;
-                for (int32_t j = 0; j < MMF_NW; j++) {
+                const size_t at = (size_t)(k0 / MMF_KC) * bytes;
+                for (int32_t j = 0; j < used; j++) {
                     if (j < rows)
-                        dequant(tile + j * MMF_KC, row[j] + (size_t)(k0 / MMF_KC) * bytes, kn);
+                        dequant(tile + j * MMF_KC, first + (size_t)j * row_bytes + at, kn);
                     else
                         memset(tile + j * MMF_KC, 0, (size_t)kn * sizeof *tile);
                 }
                 const float *xk = x + (size_t)mc * ldx + (size_t)k0;
                 int32_t i = 0;
-                for (; i + MMF_MX <= mm; i += MMF_MX)
-                    mmf_tile_full(acc + (size_t)i * MMF_NW * 16, tile, MMF_KC, xk + (size_t)i * ldx,
-                                  ldx, kn);
-                for (; i < mm; i++)
-                    mmf_tile_1x(acc + (size_t)i * MMF_NW * 16, tile, MMF_KC, xk + (size_t)i * ldx, ldx,
-                                kn);
+                for (; i + MMF_MX <= mm; i += MMF_MX) {
+                    for (int32_t j = 0; j < used; j += MMF_NW)
+                        mmf_tile_full(acc + ((size_t)i * MMF_NB + (size_t)j) * 16, tile + j * MMF_KC,
+                                      MMF_KC, xk + (size_t)i * ldx, ldx, kn);
+                }
+                for (; i < mm; i++) {
+                    for (int32_t j = 0; j < used; j += MMF_NW)
+                        mmf_tile_1x(acc + ((size_t)i * MMF_NB + (size_t)j) * 16, tile + j * MMF_KC,
+                                    MMF_KC, xk + (size_t)i * ldx, ldx, kn);
+                }
             }
             for (int32_t i = 0; i < mm; i++) {
                 for (int32_t j = 0; j < rows; j++)
                     c[(size_t)(mc + i) * ldc + (size_t)(j0 + j)] =
-                        vf_sum(vf_load(acc + 16 * ((size_t)i * MMF_NW + (size_t)j)));
+                        vf_sum(vf_load(acc + 16 * ((size_t)i * MMF_NB + (size_t)j)));
             }
         }
     }

@@ -57,18 +57,6 @@ INLINE void store_pairs(int16_t out[2][LANES][2], vi v)
     vi_store(out[1], vi_shuffle(v, bytes16(2, -1, 3, -1)));
 }
 
-/* out[LANES] = the f16 at row + at */
-INLINE void store_f16_at(float *out, const uint8_t *const *row,
-                                                               size_t at)
-{
-    int32_t h[LANES] __attribute__((aligned(64)));
-    for (int r = 0; r < LANES; r++)
-        h[r] = pn_le16(row[r] + at);
-    vi v;
-    memcpy(&v, h, sizeof v);
-    vi_store_f16(out, v);
-}
-
 /* ---- super-blocks of 256 ---- */
 
 /* Header of Q4_K and Q5_K: d, dmin, eight 6-bit scales and mins (quant/blocks.h, pn_unpack_scales_k). */
@@ -139,7 +127,8 @@ static inline void unpack_q6_k(struct panel *p, const uint8_t *const *row, size_
     PRAGMA_UNROLL
     for (int i = 0; i < 4; i++)
         store_s8x4(p->s.sc + 4 * i, c[i]);
-    store_f16_at(p->d, row, at + offsetof(struct pn_q6_k, d));
+    columns4(c, row, at + sizeof(struct pn_q6_k) - 16, ahead); /* ends with d */
+    vi_store_f16(p->d, vi_srl(c[3], 16));
     for (int i = 0; i < 4; i++) { /* half block i >> 1, elements 16 (i & 1) .. of its sub-blocks */
         const size_t h = (size_t)i >> 1, part = 16 * ((size_t)i & 1);
         uint8_t (*w)[4 * LANES] = p->w + 32 * (i >> 1) + 4 * (i & 1);
@@ -289,10 +278,11 @@ static inline void unpack_q8_0(struct panel *p, const uint8_t *const *row, size_
     const vi sign = vi_set1_8(SIGN_BIT);
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q8_0)) {
-        store_f16_at(p->s.g.d[g], row, at);
+        vi c[4];
+        columns4(c, row, at, ahead); /* begins with d */
+        vi_store_f16(p->s.g.d[g], c[0]);
         PRAGMA_UNROLL
         for (int half = 0; half < 2; half++) {
-            vi c[4];
             columns4(c, row, at + offsetof(struct pn_q8_0, qs) + 16 * (size_t)half, ahead);
             PRAGMA_UNROLL
             for (int j = 0; j < 4; j++)
@@ -308,7 +298,8 @@ static inline void unpack_q4_0(struct panel *p, const uint8_t *const *row, size_
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q4_0)) {
         vi c[4];
-        store_f16_at(p->s.g.d[g], row, at);
+        columns4(c, row, at, ahead); /* begins with d */
+        vi_store_f16(p->s.g.d[g], c[0]);
         columns4(c, row, at + offsetof(struct pn_q4_0, qs), ahead);
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
@@ -326,7 +317,8 @@ static inline void unpack_iq4_nl(struct panel *p, const uint8_t *const *row, siz
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_iq4_nl)) {
         vi c[4];
-        store_f16_at(p->s.g.d[g], row, at);
+        columns4(c, row, at, ahead); /* begins with d */
+        vi_store_f16(p->s.g.d[g], c[0]);
         columns4(c, row, at + offsetof(struct pn_iq4_nl, qs), ahead);
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
