@@ -257,7 +257,8 @@ static int collect(void *user, const struct puna_piece *p)
     memcpy(a->text + a->len, p->text, p->text_len);
     a->len += p->text_len;
     a->text[a->len] = 0;
-    a->ids[a->pieces++ & 255] = p->id;
+    if (p->id >= 0) /* not the held-back rest */
+        a->ids[a->pieces++ & 255] = p->id;
     if (a->cancel && a->pieces == 3)
         puna_session_cancel(a->cancel);
     return a->stop_after && a->pieces >= a->stop_after;
