@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The scalar reference against the mathematics it stands for, in double precision. (checkkern compares
- * the other tiers with the scalar reference.) Also: layouts, tiers by name, CPU counting. */
+/* The scalar reference against the mathematics it stands for, in double precision. (checkkern
+ * compares the other tiers with the scalar reference.) Also: layouts, tiers by name, CPU counting.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -224,7 +225,8 @@ static void test_elementwise(void **state)
     k.add(y, x, SIZE);
     for (int i = 0; i < SIZE; i++)
         near("add", (double)y[i], (double)u[i] + (double)x[i], 1e-6);
-    /* far ends: silu and gelu of very negative numbers are (minus) nothing, of large ones the number */
+    /* far ends: silu and gelu of very negative numbers are (minus) nothing, of large ones the
+     * number */
     const float ends[4] = { -200.0f, -3e38f, 50.0f, 3e38f };
     const float ones[4] = { 1, 1, 1, 1 };
     k.silu_mul(y, ends, ones, 4);
@@ -272,8 +274,8 @@ static double stored(const struct pn_kv_view *kv, const void *data, size_t i, fl
     }
 }
 
-/* rounding: what storing a value of magnitude below 4 may change in it. The attention itself is then
- * compared with that of the stored values. */
+/* rounding: what storing a value of magnitude below 4 may change in it. The attention itself is
+ * then compared with that of the stored values. */
 static void attention_of(enum pn_kv_type type, double rounding, int with_bias)
 {
     static float keys[KEYS][HD], values[KEYS][HD], bias[CAP], q[NQ][HD];

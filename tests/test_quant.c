@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Block formats against values made by an independent implementation (tests/oracle/quant_oracle.py),
- * 16-bit floats against their definition, and the plain quantisers. */
+/* Block formats against values made by an independent implementation
+ * (tests/oracle/quant_oracle.py), 16-bit floats against their definition, and the plain quantisers.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -139,8 +140,8 @@ static void test_f16(void **state)
             assert_int_equal(pn_f32_to_f16(got), h);
         }
     }
-    /* Between neighbours: the middle goes to the even one, either side of it to the nearer. 65520 is
-     * the middle between the largest number and where infinity begins. */
+    /* Between neighbours: the middle goes to the even one, either side of it to the nearer. 65520
+     * is the middle between the largest number and where infinity begins. */
     for (uint32_t h = 0; h < 0x7c00; h++) {
         const float a = pn_f16_to_f32((uint16_t)h);
         const float b = h + 1 < 0x7c00 ? pn_f16_to_f32((uint16_t)(h + 1)) : 65536.0f;
@@ -209,8 +210,9 @@ static double relative_error(enum pn_type type, float offset)
 static void test_quantize_error(void **state)
 {
     (void)state;
-    /* A code of b bits over about +-2.5 sigma has steps of 5/2^b sigma and an error of step/sqrt(12):
-     * the limits are that, with room for the rounding of scales; nothing broken comes near them. */
+    /* A code of b bits over about +-2.5 sigma has steps of 5/2^b sigma and an error of
+     * step/sqrt(12): the limits are that, with room for the rounding of scales; nothing broken
+     * comes near them. */
     static const struct { enum pn_type type; double limit; } limits[] = {
         { PN_F32, 0 },        { PN_F16, 3e-4 },     { PN_BF16, 2.5e-3 },  { PN_Q8_0, 0.006 },
         { PN_Q4_0, 0.1 },     { PN_Q4_1, 0.09 },    { PN_Q5_0, 0.05 },    { PN_Q5_1, 0.045 },

@@ -102,7 +102,8 @@ unsigned pn_cpu_detect(void)
 unsigned pn_cpu_detect(void)
 {
     const unsigned long cap = getauxval(AT_HWCAP), cap2 = getauxval(AT_HWCAP2);
-    const unsigned long dotprod = CAP_ASIMDDP | CAP_FPHP | CAP_ASIMDHP, i8mm = CAP2_I8MM | CAP2_BF16;
+    const unsigned long dotprod = CAP_ASIMDDP | CAP_FPHP | CAP_ASIMDHP;
+    const unsigned long i8mm = CAP2_I8MM | CAP2_BF16;
     unsigned flags = 0;
     if (cap & CAP_ASIMD)
         flags |= PN_CPU_NEON;

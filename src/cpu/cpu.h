@@ -3,8 +3,8 @@
 #ifndef PN_CPU_H
 #define PN_CPU_H
 
-/* One bit per feature bundle, as the kernel tiers are compiled (configure.ac has the flags). A bit says
- * that the CPU has all of the bundle and that the operating system saves its registers. */
+/* One bit per feature bundle, as the kernel tiers are compiled (configure.ac has the flags). A bit
+ * says that the CPU has all of the bundle and that the operating system saves its registers. */
 enum pn_cpu_flag {
     PN_CPU_AVX2 = 1 << 0,       /* AVX2, FMA, F16C, BMI2; XCR0: XMM, YMM */
     PN_CPU_AVXVNNI = 1 << 1,    /* VEX-coded VNNI */

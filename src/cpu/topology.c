@@ -183,7 +183,8 @@ int pn_cpu_cores(void)
         if (!CPU_ISSET_S((size_t)i, set_bytes, set))
             continue;
         char path[96], text[256];
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", i);
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
+                 i);
         if (!read_text(path, text, sizeof text) || !lower_sibling(text, i, set, set_bytes))
             cores++;
     }

@@ -246,8 +246,8 @@ MM_F32(iq4_xs, sizeof(struct pn_iq4_xs))
 
 /* ---- int8 quantisation of activations and of KV rows ---- */
 
-/* Scale and multiplier for values whose largest magnitude has the bits amax_bits. Bits of magnitudes
- * compare like the magnitudes, and a NaN's are above infinity's. */
+/* Scale and multiplier for values whose largest magnitude has the bits amax_bits. Bits of
+ * magnitudes compare like the magnitudes, and a NaN's are above infinity's. */
 static float q8_scale(uint32_t amax_bits, float *inverse)
 {
     const float amax = pn_f32_from_bits(amax_bits);
@@ -312,7 +312,8 @@ static void rmsnorm(float *y, const float *x, const float *w, int32_t n, float e
         y[i] = (x[i] * r) * w[i];
 }
 
-static void layernorm(float *y, const float *x, const float *w, const float *b, int32_t n, float eps)
+static void layernorm(float *y, const float *x, const float *w, const float *b, int32_t n,
+                      float eps)
 {
     float lanes[16] = { 0 };
     for (int32_t i = 0; i < n; i++)

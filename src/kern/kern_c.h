@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the portable tiers share: the scalar dequantisers as a table. (A tier's init receives the slots,
- * but a kernel does not; the openblas kernels dequantise panels by this table.) */
+/* What the portable tiers share: the scalar dequantisers as a table. (A tier's init receives the
+ * slots, but a kernel does not; the openblas kernels dequantise panels by this table.) */
 #ifndef PN_KERN_C_H
 #define PN_KERN_C_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Scalar exp and erf of the kernel contract, written as fixed sequences of IEEE operations: every step
- * is one add, mul, fma, integer add or shift, compare-and-select, so a SIMD tier repeats it lane by
- * lane and gets the same bits. No step may be reordered or fused (files that include this are compiled
- * with -ffp-contract=off). libm's functions differ between systems; these do not.
+/* Scalar exp and erf of the kernel contract, written as fixed sequences of IEEE operations: every
+ * step is one add, mul, fma, integer add or shift, compare-and-select, so a SIMD tier repeats it
+ * lane by lane and gets the same bits. No step may be reordered or fused (files that include this
+ * are compiled with -ffp-contract=off). libm's functions differ between systems; these do not.
  *
  * NaN in gives NaN out: the comparisons below are false for NaN (x86: ordered, non-signalling). */
 #ifndef PN_KERN_MATH_H
@@ -16,9 +16,9 @@
 /* exp(x), relative error below 8e-8 for -87.33 <= x <= 88.37; exactly 0 below, +Inf
  * above. Never a denormal, so flush-to-zero makes no difference.
  *
- *   n = nearest integer to x * log2(e), by adding 1.5 * 2^23: its low mantissa bits are then n itself
+ *   n = nearest integer to x * log2(e), by adding 1.5 * 2^23, whose low mantissa bits become n
  *   r = x - n * ln 2, in two fma steps (ln 2 = hi + lo)
- *   exp(x) = 2^n * (1 + r + r^2 * (c2 + c3 r + .. + c6 r^4))     coefficients: minimax, |r| <= ln2/2 */
+ *   exp(x) = 2^n * (1 + r + r^2 * (c2 + c3 r + .. + c6 r^4))     minimax for |r| <= (ln 2)/2 */
 #define PN_EXP_LO -87.33f
 #define PN_EXP_HI 88.37f
 #define PN_EXP_LOG2E 0x1.715476p+0f

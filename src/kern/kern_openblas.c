@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The portable fast path, for CPUs without hand-written kernels: mm_f32 by OpenBLAS. Weights are
- * dequantised into a panel on the stack, panel by panel, and multiplied by cblas_sgemm. BLAS sums in
- * an order of its own, which may depend on m: these slots are [close] (kern.h, rule 1).
+ * dequantised into a panel on the stack, panel by panel, and multiplied by cblas_sgemm. BLAS sums
+ * in an order of its own, which may depend on m: these slots are [close] (kern.h, rule 1).
  *
  * puna's own threads split the rows of a weight, so each BLAS call must use one thread. OpenBLAS
  * keeps that number for the whole process: choosing this tier sets it to 1 also for the program's
@@ -15,8 +15,8 @@
 /* 128 KiB of f32. 512 columns keep the products long; 64 rows reuse each row of x. */
 enum { PANEL_ROWS = 64, PANEL_COLS = 512 };
 
-static void mm_f32_panels(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, int32_t k,
-                          const float *x, size_t ldx, int32_t m, enum pn_type type)
+static void mm_f32_panels(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
+                          int32_t k, const float *x, size_t ldx, int32_t m, enum pn_type type)
 {
     float panel[PANEL_ROWS * PANEL_COLS];
     const uint8_t *rows = w;
@@ -29,8 +29,8 @@ static void mm_f32_panels(float *c, size_t ldc, const void *w, size_t row_bytes,
                 pn_dequant_c[type](panel + (size_t)j * PANEL_COLS,
                                    rows + (size_t)(j0 + j) * row_bytes + skip, nk);
             const float beta = k0 == 0 ? 0.0f : 1.0f; /* 0: c is written, whatever it held */
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, nj, nk, 1.0f, x + k0, (blasint)ldx,
-                        panel, PANEL_COLS, beta, c + j0, (blasint)ldc);
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, nj, nk, 1.0f, x + k0,
+                        (blasint)ldx, panel, PANEL_COLS, beta, c + j0, (blasint)ldc);
         }
     }
 }

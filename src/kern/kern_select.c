@@ -146,8 +146,8 @@ static int fail_tier(struct puna_error *err, const char *name, const char *why)
         if (pn_tier_built((enum pn_tier)t) && pn_tier_usable((enum pn_tier)t))
             pn_buf_printf(&list, "%s%s", list.len > 0 ? ", " : "", tiers[t].name);
     }
-    const int code = pn_fail(err, PUNA_E_UNSUPPORTED, "CPU tier '%.40s' %s; available here: %s", name,
-                             why, list.data != NULL ? list.data : "none");
+    const int code = pn_fail(err, PUNA_E_UNSUPPORTED, "CPU tier '%.40s' %s; available here: %s",
+                             name, why, list.data != NULL ? list.data : "none");
     pn_buf_free(&list);
     return code;
 }

@@ -29,8 +29,8 @@ static double median(double *v)
     return v[RUNS / 2];
 }
 
-/* All n words (a multiple of 16) in 16 independent chains, so that loads are what the loop waits for;
- * the compiler makes vectors of them. */
+/* All n words (a multiple of 16) in 16 independent chains, so that loads are what the loop waits
+ * for; the compiler makes vectors of them. */
 static uint64_t read_words(const uint64_t *p, size_t n)
 {
     uint64_t acc[16] = { 0 };
@@ -65,7 +65,7 @@ static double read_pass(const uint64_t *words, size_t n_words, int threads)
 }
 
 /* Pages are written by the thread that will read them, so that on a machine with several memory
- * nodes they lie near it; and written at all, because untouched pages are one shared page of zeros. */
+ * nodes they lie near it; and written at all, because untouched pages share one page of zeros. */
 static void touch(uint64_t *words, size_t n_words, int threads)
 {
     const size_t part = part_words(n_words, threads);
@@ -81,7 +81,8 @@ static double read_bandwidth(int threads)
     size_t bytes = 4 * (size_t)pn_cpu_last_cache();
     bytes = bytes < 256 * mib ? 256 * mib : bytes > 1024 * mib ? 1024 * mib : bytes;
     for (; bytes >= 32 * mib; bytes /= 2) {
-        uint64_t *words = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        uint64_t *words =
+            mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (words == MAP_FAILED)
             continue;
         madvise(words, bytes, MADV_HUGEPAGE); /* a wish: touching small pages can take seconds */

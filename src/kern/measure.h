@@ -7,11 +7,12 @@
 
 struct pn_ceilings {
     double read_gbs; /* sequential reads of memory, GB/s (1e9); 0: no memory for the buffer */
-    double int8_gops, bf16_gops, f32_gops; /* 1e9 operations per second, two per multiply-add, of k's
-                                              peak loops; 0: the tier has no such instruction */
+    /* 1e9 operations per second, two per multiply-add, of k's peak loops; 0: the tier has no such
+     * instruction */
+    double int8_gops, bf16_gops, f32_gops;
 };
 
-/* All figures are of `threads` threads together and medians of seven runs; about a second in all. */
+/* All figures are of `threads` threads together and medians; about a second in all. */
 void pn_measure_ceilings(const struct pn_kern *k, int threads, struct pn_ceilings *out);
 
 /* Monotonic clock, seconds. */

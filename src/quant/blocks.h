@@ -2,14 +2,15 @@
 /* Block formats: what the bytes of a weight row mean. This file is the truth about the formats; the
  * scalar kernels are built from it and the SIMD tiers are compared with those.
  *
- * All fields are byte arrays: the structs have alignment 1 and no padding, so a block may lie at any
- * address of a file map, and 16-bit fields are read as little-endian on every machine.
+ * All fields are byte arrays: the structs have alignment 1 and no padding, so a block may lie at
+ * any address of a file map, and 16-bit fields are read as little-endian on every machine.
  *
  * Two families:
  *   32-blocks  (Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL)            x = d * q + m      pn_unpack32_*
  *   256-blocks (Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS)   x = d * sc * q - dmin * mn  pn_unpack256_*
- * q, sc, mn are small integers. Every product above fits the 24 bits of a float, so a value is rounded
- * at most once (by the addition of m or mn): with fma or without, in any order, the bits are the same. */
+ * q, sc, mn are small integers. Every product above fits the 24 bits of a float, so a value is
+ * rounded at most once (by the addition of m or mn): with fma or without, in any order, the bits
+ * are the same. */
 #ifndef PN_QUANT_BLOCKS_H
 #define PN_QUANT_BLOCKS_H
 
@@ -192,9 +193,9 @@ PN_CHECK_BLOCK(pn_iq4_xs, 136, qs, 8);
 static const int8_t pn_iq4_values[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
                                           1,    13,   25,  38,  53,  69,  89,  113 };
 
-/* Scales and mins of Q4_K and Q5_K: eight 6-bit pairs in twelve bytes. The first four lie in the low
- * six bits of bytes 0-3 (scales) and 4-7 (mins); the others have their low nibbles in bytes 8-11 and
- * their top two bits above the first four. */
+/* Scales and mins of Q4_K and Q5_K: eight 6-bit pairs in twelve bytes. The first four lie in the
+ * low six bits of bytes 0-3 (scales) and 4-7 (mins); the others have their low nibbles in bytes
+ * 8-11 and their top two bits above the first four. */
 static inline void pn_unpack_scales_k(uint8_t sc[8], uint8_t mn[8], const uint8_t s[12])
 {
     for (int j = 0; j < 4; j++) {
@@ -297,7 +298,8 @@ static inline void pn_unpack32_iq4_nl(struct pn_unpacked32 *u, const void *block
 }
 
 /* In the 2- and 3-bit types and Q6_K a half block of 128 elements shares its low bytes: element
- * 128h + 32k + l has its two bits at position 2k of qs[32h + l] (of qh[32h + l] in Q6_K); s = 4h + k. */
+ * 128h + 32k + l has its two bits at position 2k of qs[32h + l] (in Q6_K of qh[32h + l]). Below,
+ * s = 4h + k. */
 
 static inline void pn_unpack256_q2_k(struct pn_unpacked256 *u, const void *block)
 {

@@ -13,7 +13,8 @@ static int nearest(float x, int lo, int hi)
     return x < (float)hi ? (int)lrintf(x) : hi;
 }
 
-/* A scale as the block will hold it: f16 of x, finite, into p; returns the value that was stored. */
+/* A scale as the block will hold it: f16 of x, finite, into p; returns the value that was stored.
+ */
 static float put_scale(uint8_t *p, float x)
 {
     const float limit = 65504.0f;
@@ -145,7 +146,8 @@ static void quantize_iq4_nl(void *dst, const float *x)
     pack_nibbles(b->qs, q);
 }
 
-/* ---- 256-blocks: a scale (and min) for each sub-block, these as small integers times d (and dmin) ---- */
+/* ---- 256-blocks: a scale (and min) for each sub-block, these as small integers times d (and dmin)
+ * ---- */
 
 /* Sub-block scales for codes 0..top with a min at or below zero. Writes sc and mn (0..limit), d and
  * dmin, and the codes. */
@@ -217,7 +219,8 @@ static void pack_pairs_k(uint8_t qs[64], const uint8_t q[256])
 {
     for (int i = 0; i < 64; i++) {
         const uint8_t *half = q + 128 * (i / 32) + i % 32;
-        qs[i] = (uint8_t)((half[0] & 3) | (half[32] & 3) << 2 | (half[64] & 3) << 4 | (half[96] & 3) << 6);
+        qs[i] = (uint8_t)((half[0] & 3) | (half[32] & 3) << 2 | (half[64] & 3) << 4 |
+                          (half[96] & 3) << 6);
     }
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Speed of each kernel on one thread, beside the ceilings of the same run: the peak loops of the tier
- * for products and attention, read bandwidth for what streams. Medians of five. */
+/* Speed of each kernel on one thread, beside the ceilings of the same run: the peak loops of the
+ * tier for products and attention, read bandwidth for what streams. Medians of five. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -189,8 +189,8 @@ static double bf16(float x)
     return (double)pn_bf16_to_f32(pn_f32_to_bf16(x));
 }
 
-/* Softmax attention of row i in double, with q rounded to bf16 as the kernel may; and the bound of an
- * output: scores are f32 sums of hd products, each p is rounded to bf16. */
+/* Softmax attention of row i in double, with q rounded to bf16 as the kernel may; and the bound of
+ * an output: scores are f32 sums of hd products, each p is rounded to bf16. */
 static bool close_row(struct ck *ck, const struct attention *a, int32_t i, const float *out)
 {
     const int32_t hd = a->kv.hd;

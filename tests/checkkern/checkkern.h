@@ -2,8 +2,8 @@
 /* checkkern: every kernel of every usable tier against the scalar reference; and the kernel bench.
  *
  * Operands lie in arenas between unmapped pages, so that a byte read or written outside them is a
- * fault, and between canaries where they do not touch the arena's end. Each (tier, slot) starts from
- * its own seed: a failure is repeated by --cpu, --func and --seed alone. */
+ * fault, and between canaries where they do not touch the arena's end. Each (tier, slot) starts
+ * from its own seed: a failure is repeated by --cpu, --func and --seed alone. */
 #ifndef CHECKKERN_H
 #define CHECKKERN_H
 
@@ -52,7 +52,8 @@ int32_t ck_pick(struct ck *ck, const int32_t *list, int32_t n);
 float ck_uniform(struct ck *ck, float lo, float hi);
 float ck_normal(struct ck *ck);                                     /* roughly: a sum of uniforms */
 int32_t ck_count(const struct ck *ck, int32_t n);                   /* n scaled, at least 1 */
-/* A vector in one of several shapes: noise, equal values, zeros, one spike, alternating signs, tiny. */
+/* A vector in one of several shapes: noise, equal values, zeros, one spike, alternating signs,
+ * tiny. */
 void ck_vector(struct ck *ck, float *x, int64_t n);
 /* A finite f16 scale: mostly ordinary of either sign, sometimes 0, denormal or large. */
 uint16_t ck_f16_scale(struct ck *ck);
@@ -71,8 +72,8 @@ void *ck_scratch(int index);
 /* ---- verdicts; all return false on failure ---- */
 bool ck_fail(struct ck *ck, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void ck_case(struct ck *ck, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Same values: equal bits; any NaN equals any NaN, and the sign of zero is ignored (a kernel may add a
- * product with zero for a masked key, which can turn -0 into +0 and nothing else). */
+/* Same values: equal bits; any NaN equals any NaN, and the sign of zero is ignored (a kernel may
+ * add a product with zero for a masked key, which can turn -0 into +0 and nothing else). */
 bool ck_same(struct ck *ck, const char *name, const float *got, const float *want, size_t n);
 bool ck_same_bytes(struct ck *ck, const char *name, const void *got, const void *want, size_t n);
 /* A matrix [m][n] with leading dimension ld; columns n.. of a row must still be poison. */
