@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "checkkern.h"
 #include <puna.h>
@@ -61,15 +62,17 @@ static int unlisted_slots(const struct pn_kern *k)
         for (int i = 0; i < N_SLOTS; i++)
             listed |= slots[i].offset == at;
         if (!listed) {
-            printf("  tier %s: the kernel at offset %zu of struct pn_kern has no line in kern_list.inc\n",
-                   k->tier, at);
+            printf("  tier %s: the kernel at offset %zu of pn_kern is not in kern_list.inc\n", k->tier,
+                   at);
             bad++;
         }
     }
     return bad;
 }
 
-/* ---- faults are charged to the kernel under test ---- */
+/* ---- faults, and loops without end, are charged to the kernel under test ---- */
+
+enum { TIME_LIMIT = 600 }; /* seconds for one slot: foreign CPUs under qemu are slow */
 
 static sigjmp_buf fault_jump;
 static volatile sig_atomic_t fault_armed;
@@ -93,7 +96,7 @@ static void catch_faults(void)
     memset(&sa, 0, sizeof sa);
     sa.sa_handler = on_fault;
     sa.sa_flags = SA_ONSTACK | SA_NODEFER;
-    const int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+    const int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGALRM };
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
         sigaction(signals[i], &sa, NULL);
 }
@@ -103,10 +106,13 @@ static bool run_slot(struct ck *ck)
     const int sig = sigsetjmp(fault_jump, 1);
     if (sig != 0) {
         fault_armed = 0;
+        alarm(0);
         return ck_fail(ck, "signal %d (%s)", sig, strsignal(sig));
     }
     fault_armed = 1;
+    alarm(TIME_LIMIT);
     const bool ok = family_test[ck->slot->family](ck);
+    alarm(0);
     fault_armed = 0;
     return ok;
 }
