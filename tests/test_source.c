@@ -700,10 +700,10 @@ static void test_gguf_bad_values(void **state)
                 "has 17 elements");
 
     write_and_free(vision_with("", NULL, 0), "made.gguf"); /* unsorted is fine */
-    struct pn_source *sorted = open_ok(in_scratch("made.gguf"), NULL);
-    assert_int_equal(sorted->hp.v_inter[0], 0);
-    assert_int_equal(sorted->hp.v_inter[1], 1);
-    pn_source_close(&sorted);
+    struct pn_source *made = open_ok(in_scratch("made.gguf"), NULL);
+    assert_int_equal(made->hp.v_inter[0], 0);
+    assert_int_equal(made->hp.v_inter[1], 1);
+    pn_source_close(&made);
 
     struct mkgguf *m = make("qwen2", TEXT | VOCAB);
     expect_made(m, PUNA_E_UNSUPPORTED, "architecture 'qwen2'");
@@ -763,6 +763,19 @@ static void test_gguf_bad_values(void **state)
     mkgguf_str(m, "general.architecture", "llama");
     mkgguf_i32s(m, "llama.block_count", (const int32_t[]){ 1, 2 }, 2);
     expect_made(m, PUNA_E_FORMAT, "'llama.block_count' is an array of i32 where an integer");
+
+    m = mkgguf_new(); /* a converter that did not know the vocabulary */
+    mkgguf_text_keys(m, "llama");
+    mkgguf_str(m, "tokenizer.ggml.model", "gpt2");
+    mkgguf_str(m, "tokenizer.ggml.pre", "default");
+    mkgguf_strs(m, "tokenizer.ggml.tokens", (const char *const[]){ "a" }, 1);
+    mkgguf_text_tensors(m);
+    write_and_free(m, "default.gguf");
+    made = open_ok(in_scratch("default.gguf"), NULL);
+    assert_non_null(strstr(made->note, "pre-tokenizer"));
+    assert_int_equal(made->hp.bos, -1);
+    assert_int_equal(made->hp.n_eos, 0);
+    pn_source_close(&made);
 
     struct mkgguf *ok = mkgguf_new(); /* tied: logits from the embedding, as many as vocab_size */
     mkgguf_text_keys(ok, "llama");

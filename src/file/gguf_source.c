@@ -346,7 +346,7 @@ static void read_eos(struct reader *r, const int32_t named[N_NAMED])
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         int32_t id;
         if (opt_int(r, keys[i], 0, last, &id))
-            fits = pn_hparams_add_eos(hp, id);
+            fits = fits && pn_hparams_add_eos(hp, id);
     }
     const int32_t *list;
     size_t n;
@@ -384,7 +384,8 @@ static void read_tokens(struct reader *r)
         r->rc = pn_fail(r->err, PUNA_E_UNSUPPORTED, "%s: tokenizer '%.*s' is not supported; puna "
                         "reads the byte-level BPE of Llama 3 ('gpt2')", r->g->map->path,
                         (int)(s.len < 64 ? s.len : 64), s.s);
-    if (!opt_str(r, "tokenizer.ggml.pre", &s))
+    /* "default": what Ollama's converter writes for a vocabulary it has no fingerprint of. */
+    if (!opt_str(r, "tokenizer.ggml.pre", &s) || str_is(s, "default"))
         pn_source_note(r->src, "The file does not name its pre-tokenizer; Llama 3's is used.");
     else if (!str_is(s, "llama-bpe") && !str_is(s, "llama3") && !str_is(s, "llama-v3"))
         r->rc = pn_fail(r->err, PUNA_E_UNSUPPORTED, "%s: pre-tokenizer '%.*s' is not supported; "
