@@ -6,6 +6,10 @@
  * taken literally, looks for a newline behind every space of a long run of spaces) and several
  * times faster. Any other expression goes through PCRE2.
  *
+ * Characters: the scanner asks utf8proc, so code points assigned after its Unicode version are
+ * neither letters nor numbers, whatever a newer reference says. PCRE2's \s also takes U+180E, which
+ * has been no white space in Unicode since 6.3; the scanner does not.
+ *
  * A byte that is not part of valid UTF-8 is a piece of its own, and text on both of its sides is
  * cut as if it ended there. */
 #ifndef PN_TEXT_SPLIT_H
