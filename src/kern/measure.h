@@ -12,7 +12,8 @@ struct pn_ceilings {
     double int8_gops, bf16_gops, f32_gops;
 };
 
-/* All figures are of `threads` threads together and medians; about a second in all. */
+/* All figures are of `threads` threads together, the best of nine runs; about a second
+ * in all. */
 void pn_measure_ceilings(const struct pn_kern *k, int threads, struct pn_ceilings *out);
 
 /* Monotonic clock, seconds. */
