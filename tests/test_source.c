@@ -677,6 +677,23 @@ static struct mkgguf *vision_with(const char *key, const int32_t *list, size_t n
     return m;
 }
 
+/* A combined file with this list of cross-attention layers. */
+static struct mkgguf *cross_with(const int32_t *list, size_t n)
+{
+    static const struct { const char *key; uint32_t v; } ints[] = {
+        { "mllama.block_count", 2 }, { "mllama.context_length", 256 },
+        { "mllama.embedding_length", 32 }, { "mllama.feed_forward_length", 64 },
+        { "mllama.attention.head_count", 4 },
+    };
+    struct mkgguf *m = make("mllama", VISION | VOCAB | GATES);
+    for (size_t i = 0; i < sizeof ints / sizeof ints[0]; i++)
+        mkgguf_u32(m, ints[i].key, ints[i].v);
+    mkgguf_f32(m, "mllama.attention.layer_norm_rms_epsilon", 1e-5f);
+    mkgguf_i32s(m, "mllama.attention.cross_attention_layers", list, n);
+    mkgguf_text_tensors(m);
+    return m;
+}
+
 static void test_gguf_bad_values(void **state)
 {
     (void)state;
@@ -776,6 +793,11 @@ static void test_gguf_bad_values(void **state)
     assert_int_equal(made->hp.bos, -1);
     assert_int_equal(made->hp.n_eos, 0);
     pn_source_close(&made);
+
+    expect_made(cross_with((const int32_t[]){ 1, 1 }, 2), PUNA_E_FORMAT, "names layer 1, twice");
+    expect_made(cross_with((const int32_t[]){ 0, 2 }, 2), PUNA_E_FORMAT, "names layer 2, which");
+    expect_made(cross_with((const int32_t[]){ -1 }, 1), PUNA_E_FORMAT, "names layer -1, which");
+    expect_made(cross_with(NULL, 0), PUNA_E_FORMAT, "cross-attention layers is 0; 1 to 2");
 
     struct mkgguf *ok = mkgguf_new(); /* tied: logits from the embedding, as many as vocab_size */
     mkgguf_text_keys(ok, "llama");
