@@ -40,13 +40,13 @@ static inline void to_bf16(uint16_t *y, const float *x, int32_t n, int32_t n_pad
 }
 
 /* ---- products ----
- * 64 weight rows x 256 columns become a tile [k/2][16 rows][2] in L1, four panels. Six activation rows at
+ * 64 weight rows x 256 columns become a tile [k/2][16 rows][2] in L1, four panels. Eight activation rows at
  * a time are rounded to bf16 and pass over it, 32 weight rows at a time; the sums of up to 256 rows wait
  * on the stack. Every sum runs over its column pairs in ascending order. */
 
 #define BF_ROWS 64
-#define BF_COLS 256
-#define BF_MR 6
+#define BF_COLS 128
+#define BF_MR 8
 #define BF_M_CHUNK 256
 
 struct bf_tile {
@@ -101,8 +101,14 @@ static __attribute__((noinline)) void bf_dot_n(int mr, float *c, const uint16_t 
     case 5:
         bf_dot(5, c, w, x, pairs);
         break;
-    default:
+    case 6:
         bf_dot(6, c, w, x, pairs);
+        break;
+    case 7:
+        bf_dot(7, c, w, x, pairs);
+        break;
+    default:
+        bf_dot(8, c, w, x, pairs);
         break;
     }
 }

@@ -2,8 +2,9 @@
 /* Dequantisation and the f32 products over vf (x86_vf512.h or x86_vf256.h).
  *
  * Lanes run along k, so the order of every sum is the contract's whatever the tile. A register tile is
- * MMF_NW weight rows x MMF_MX activation rows. 16 weight rows x 512 columns are dequantised at a time:
- * they and MMF_MX activation rows fill L1. The lanes of 64 activation rows wait on the stack. */
+ * MMF_NW weight rows x MMF_MX activation rows. 8 weight rows x 512 columns are dequantised at a time:
+ * they and MMF_MX activation rows fill L1. 48 activation rows pass over all weights before
+ * the next do: they stay in L2, and their lanes wait on the stack. */
 #ifndef PN_X86_MMF_H
 #define PN_X86_MMF_H
 
@@ -11,9 +12,9 @@
 #include "quant/blocks.h"
 #include "x86_math.h"
 
-#define MMF_NB 16 /* weight rows of a block */
+#define MMF_NB 8 /* weight rows of a block */
 #define MMF_KC 512
-#define MMF_M_CHUNK 64
+#define MMF_M_CHUNK 48
 
 /* ---- dequant ---- */
 
@@ -267,12 +268,12 @@ INLINE void mmf_body(dequant_fn *dequant, size_t bytes, float *c, size_t ldc, co
     float tile[MMF_NB * MMF_KC] __attribute__((aligned(64)));
     float acc[MMF_M_CHUNK * MMF_NB * 16] __attribute__((aligned(64)));
 
-    for (int32_t j0 = 0; j0 < n; j0 += MMF_NB) {
-        const int32_t rows = n - j0 < MMF_NB ? n - j0 : MMF_NB;
-        const int32_t used = (rows + MMF_NW - 1) / MMF_NW * MMF_NW; /* zeros after the last row */
-        const uint8_t *first = (const uint8_t *)w + (size_t)j0 * row_bytes;
-        for (int32_t mc = 0; mc < m; mc += MMF_M_CHUNK) {
-            const int32_t mm = m - mc < MMF_M_CHUNK ? m - mc : MMF_M_CHUNK;
+    for (int32_t mc = 0; mc < m; mc += MMF_M_CHUNK) {
+        const int32_t mm = m - mc < MMF_M_CHUNK ? m - mc : MMF_M_CHUNK;
+        for (int32_t j0 = 0; j0 < n; j0 += MMF_NB) {
+            const int32_t rows = n - j0 < MMF_NB ? n - j0 : MMF_NB;
+            const int32_t used = (rows + MMF_NW - 1) / MMF_NW * MMF_NW; /* zeros after the last row */
+            const uint8_t *first = (const uint8_t *)w + (size_t)j0 * row_bytes;
             memset(acc, 0, (size_t)mm * MMF_NB * 16 * sizeof *acc);
             for (int32_t k0 = 0; k0 < k; k0 += MMF_KC) {
                 const int32_t kn = k - k0 < MMF_KC ? k - k0 : MMF_KC;
