@@ -75,7 +75,7 @@ static int find_caches(struct cache *caches)
 /* x86 says "model name"; elsewhere the machine's name from the device tree must do. */
 static void cpu_name(char *out, size_t cap)
 {
-    char line[512];
+    char line[256];
     snprintf(out, cap, "unknown");
     FILE *f = fopen("/proc/cpuinfo", "re");
     while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
@@ -129,7 +129,7 @@ static void print_text(const struct doctor_settings *s, int threads, const char 
     printf("\nKernels chosen\n");
     const char *slot, *kernel;
     for (int i = 0; puna_kernel_slot(s->cpu, i, &slot, &kernel) == 0; i++)
-        printf("  %-20s %s\n", slot, kernel);
+        printf("  %-20s %s\n", slot, kernel != NULL ? kernel : "-");
 
     if (!s->quick) {
         printf("\nMeasured with %d thread%s\n  memory, sequential read  %8.1f GB/s\n", threads,
@@ -146,8 +146,9 @@ static void print_text(const struct doctor_settings *s, int threads, const char 
             else
                 printf("no such instruction\n");
         }
-        printf("  so a 4-bit 11B model (6.0 GB read for a token of text) decodes at most %.1f tok/s\n",
-               peak->read_gbs / 6.0);
+        printf("  so an 11B model in Q4_K_M, which reads 4.6 GB for a token (5.6 GB with a picture), "
+               "decodes\n  at most %.1f (%.1f) tok/s\n",
+               peak->read_gbs / 4.6, peak->read_gbs / 5.6);
     }
     printf("\nRecommended\n  --threads %d%s\n", puna_cpu_count(),
            puna_cpu_count() < sysconf(_SC_NPROCESSORS_ONLN)
@@ -170,7 +171,7 @@ static json_t *report(const struct doctor_settings *s, int threads, const char *
         json_array_append_new(tiers, json_pack("{s:s, s:b, s:b}", "name", t, "built", built,
                                                "usable", usable));
     for (int i = 0; puna_kernel_slot(s->cpu, i, &slot, &kernel) == 0; i++)
-        json_object_set_new(slots, slot, json_string(kernel));
+        json_object_set_new(slots, slot, kernel != NULL ? json_string(kernel) : json_null());
     struct cache found[MAX_CACHES];
     const int n = find_caches(found);
     for (int i = 0; i < n; i++)

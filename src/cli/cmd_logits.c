@@ -25,7 +25,7 @@ static const struct opt_spec options[] = {
     OPT_ROW(T, images, OPT_LIST, "image", 'i', "IMAGE", "A picture; repeatable.", .dflt = ""),
     OPT_ROW(T, text, OPT_STRING, "prompt", 'p', "TEXT", "The prompt.", .dflt = ""),
     OPT_ROW(T, file, OPT_STRING, "prompt-file", 0, "FILE",
-            "Read the prompt from FILE; one newline at its end is left away.", .dflt = ""),
+            "Read the prompt from FILE, byte for byte.", .dflt = ""),
     OPT_ROW(T, ids, OPT_STRING, "ids", 0, "LIST",
             "The prompt as token ids, separated by commas; each <|image|> id takes the next "
             "picture. Nothing is added.", .dflt = ""),
@@ -189,7 +189,7 @@ const struct command cmd_logits = {
                "when it is complete.\n"
                "\n"
                "Examples:\n"
-               "  puna logits -m llama3.2-vision -i cat.jpg -p 'What is this?' -o out.safetensors\n"
+               "  puna logits -m llama3.2-vision -i cat.jpg -p 'A cat?' -o out.safetensors\n"
                "  puna logits -m DIR --ids 128000,791,6864 --precise -o out.safetensors",
     .opts = options,
     .n_opts = sizeof(options) / sizeof(options[0]),

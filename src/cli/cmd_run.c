@@ -29,7 +29,8 @@ static const struct opt_spec options[] = {
     OPT_ROW(T, text, OPT_STRING, "prompt", 'p', "TEXT", "The question.",
             .dflt = "standard input; on a terminal: a chat"),
     OPT_ROW(T, file, OPT_STRING, "prompt-file", 0, "FILE",
-            "Read the question from FILE; one newline at its end is left away.", .dflt = ""),
+            "Read the question from FILE. One newline at its end, or at that of standard input, is "
+            "left away.", .dflt = ""),
     OPT_ROW(T, system, OPT_STRING, "system", 0, "TEXT", "System message.", .dflt = ""),
     OPT_FLAG_ROW(T, system_in_user, "system-in-user", 0,
                  "With pictures, put the system message into the user's turn: the model's own "
@@ -333,6 +334,9 @@ static int run(const void *settings)
         pictures_free(&pictures);
         return diag_error(&err);
     }
+    /* the newline that echo and editors put at the end is not part of a question */
+    if (s->text == NULL && text.len > 0 && text.data[text.len - 1] == '\n')
+        text.data[--text.len] = '\0';
     puna_model *m = NULL;
     if (given && text.len == 0 && pictures.n == 0) {
         status = diag_usage("there is nothing to answer: the prompt is empty");
@@ -367,7 +371,7 @@ const struct command cmd_run = {
         "\n"
         "Examples:\n"
         "  puna run -m llama3.2-vision -i cat.jpg -p 'What is in this picture?'\n"
-        "  puna run -m llama3.2-vision -i a.png -i b.png -p 'Compare <|image|> with <|image|>.'\n"
+        "  puna run -m MODEL -i a.png -i b.png -p 'Is <|image|> like <|image|>?'\n"
         "  puna run -m llama3.2-vision\n"
         "  echo 'Why is the sky blue?' | puna run -m model.gguf --temp 0 --json",
     .opts = options,

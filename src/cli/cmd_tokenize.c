@@ -20,7 +20,7 @@ static const struct opt_spec options[] = {
     OPTS_MODEL_NAME(T),
     OPT_ROW(T, text, OPT_STRING, "prompt", 'p', "TEXT", "The text.", .dflt = "standard input"),
     OPT_ROW(T, file, OPT_STRING, "prompt-file", 0, "FILE",
-            "Read the text from FILE; one newline at its end is left away.", .dflt = ""),
+            "Read the text from FILE, byte for byte.", .dflt = ""),
     OPT_FLAG_ROW(T, no_special, "no-special", 0,
                  "Text that looks like a special token, such as <|eot_id|>, is plain text."),
     OPT_FLAG_ROW(T, json, "json", 0, "One JSON object: {\"ids\": [...], \"pieces\": [...]}."),

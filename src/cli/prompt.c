@@ -90,8 +90,6 @@ int prompt_read(struct pn_buf *out, const char *text, const char *file, bool use
     }
     if (rc != 0)
         pn_buf_free(out);
-    else if (out->len > 0 && out->data[out->len - 1] == '\n')
-        out->data[--out->len] = '\0';
     return rc;
 }
 

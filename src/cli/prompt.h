@@ -26,8 +26,8 @@ int pictures_load(struct pictures *out, const struct opt_list *paths, struct pun
 int pictures_add(struct pictures *p, const char *path, struct puna_error *err);
 void pictures_free(struct pictures *p);
 
-/* Text from --prompt, --prompt-file or standard input (in this order; NULLs and false skip), one newline
- * at the end of a file or of standard input left away. *given: false when there was no source. */
+/* Text from --prompt, --prompt-file or standard input (in this order; NULLs and false skip), byte for
+ * byte. *given: false when there was no source. */
 int prompt_read(struct pn_buf *out, const char *text, const char *file, bool use_stdin, bool *given,
                 struct puna_error *err);
 

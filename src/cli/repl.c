@@ -169,11 +169,6 @@ static int32_t context_size(const struct chat *c)
                                         : 4096;
 }
 
-static void explain_full_context(const struct chat *c)
-{
-    diag("the context of %d tokens is full: /clear begins a new conversation, and --ctx N makes "
-         "room for more", (int)context_size(c));
-}
 
 static int append_message(struct chat *c, const struct pn_buf *message, struct puna_error *err)
 {
@@ -201,7 +196,8 @@ static void tell_end(const struct chat *c, const struct puna_gen_result *r)
         diag("stopped");
     else if (r->finish == PUNA_FINISH_LENGTH &&
              puna_session_length(c->session) >= context_size(c))
-        explain_full_context(c);
+        diag("the context of %d tokens is full: /clear begins a new conversation, and --ctx N makes "
+             "room for more", (int)context_size(c));
     else if (r->finish == PUNA_FINISH_LENGTH)
         diag("the answer reached -n %d tokens", (int)c->params.max_tokens);
     if (c->settings->timings)
@@ -233,8 +229,8 @@ static void take_turn(struct chat *c, const struct pn_buf *message)
     } else if (rc != 0 && !stopped) {
         take_back(c, before);
         diag_error(&err);
-        if (rc == PUNA_E_CONTEXT)
-            explain_full_context(c);
+        if (rc == PUNA_E_CONTEXT && before > 0)
+            diag("the conversation so far takes %d tokens: /clear begins a new one", (int)before);
     } else {
         note_turn(c, "user", message->data, message->len);
         note_turn(c, "assistant", a.text.data != NULL ? a.text.data : "", a.text.len);
