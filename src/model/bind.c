@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "file/hparams.h"
 #include "model/model.h"
 
 enum spelling { HUB, COMBINED, SPLIT };
@@ -95,6 +96,16 @@ static void vec(struct binder *b, struct pn_vec *v, const struct pn_tensor *t, i
         return;
     }
     *v = (struct pn_vec){t, NULL, (int32_t)n};
+}
+
+/* A table whose rows are read in stretches of `unit` values. */
+static void table(struct binder *b, struct pn_weight *w, const struct pn_tensor *t, int64_t n, int64_t k,
+                  int64_t unit)
+{
+    weight(b, w, t, n, k);
+    if (!b->rc && t && unit % pn_type_info(t->type)->block_elems)
+        b->rc = pn_fail(b->err, PUNA_E_UNSUPPORTED, "%s: tensor '%s' is of type %s, which its rows do not divide into",
+                        b->src->path, t->name, pn_type_info(t->type)->name);
 }
 
 /* The pattern of the spelling in use. */
@@ -210,14 +221,14 @@ static void bind_vision(struct binder *b)
     VIS(v->pos_gate, vec, VM "gated_positional_embedding.gate", "v.position_embd.gate", NULL, 1);
     if (b->vision != HUB)
         VIS(v->tile_gate, vec, NULL, "v.tile_position_embd.gate", NULL, 1);
-    VIS(v->tile_embd, weight, VM "gated_positional_embedding.tile_embedding.weight",
-        "v.tile_position_embd.weight", NULL, hp->n_ratio + 1, hp->v_tiles * v->n_pos * d);
-    VIS(v->pre_tile, weight, VM "pre_tile_positional_embedding.embedding.weight",
-        "v.pre_tile_position_embd.weight", NULL, hp->n_ratio + 1, hp->v_tiles * d);
+    VIS(v->tile_embd, table, VM "gated_positional_embedding.tile_embedding.weight",
+        "v.tile_position_embd.weight", NULL, hp->n_ratio + 1, hp->v_tiles * v->n_pos * d, d);
+    VIS(v->pre_tile, table, VM "pre_tile_positional_embedding.embedding.weight",
+        "v.pre_tile_position_embd.weight", NULL, hp->n_ratio + 1, hp->v_tiles * d, d);
     VIS(v->pre_gate, vec, VM "pre_tile_positional_embedding.gate", "v.pre_tile_position_embd.gate",
         NULL, 1);
-    VIS(v->post_tile, weight, VM "post_tile_positional_embedding.embedding.weight",
-        "v.post_tile_position_embd.weight", NULL, hp->n_ratio + 1, hp->v_tiles * d);
+    VIS(v->post_tile, table, VM "post_tile_positional_embedding.embedding.weight",
+        "v.post_tile_position_embd.weight", NULL, hp->n_ratio + 1, hp->v_tiles * d, d);
     VIS(v->post_gate, vec, VM "post_tile_positional_embedding.gate", "v.post_tile_position_embd.gate",
         NULL, 1);
     for (i = 0; i < hp->v_layer && !b->rc; i++)
@@ -284,6 +295,18 @@ static int make_inv_freq(struct pn_model *m, struct puna_error *err)
     return 0;
 }
 
+/* Sizes no model of this family has, but which the forward passes' scratch is not made for. */
+static int check_sizes(const struct pn_hparams *hp, const char *path, struct puna_error *err)
+{
+    if (hp->n_head / hp->n_kv_head > PN_ATTN_ROWS)
+        return pn_fail(err, PUNA_E_UNSUPPORTED, "%s: %" PRId32 " query heads share a key head; at most %d can",
+                       path, hp->n_head / hp->n_kv_head, PN_ATTN_ROWS);
+    if (hp->vision && hp->v_dim > PN_MAX_V_DIM)
+        return pn_fail(err, PUNA_E_UNSUPPORTED, "%s: a vision width of %" PRId32 " is too large (at most %d)",
+                       path, hp->v_dim, PN_MAX_V_DIM);
+    return 0;
+}
+
 int pn_model_bind(struct pn_model **out, struct pn_source *src, const struct pn_kern *kern, int threads,
                   struct puna_error *err)
 {
@@ -297,6 +320,7 @@ int pn_model_bind(struct pn_model **out, struct pn_source *src, const struct pn_
     m->threads = threads;
     m->rope_inter = src->quirks.rope_inter;
     pthread_mutex_init(&m->lazy_lock, NULL);
+    b.rc = check_sizes(&m->hp, src->path, err);
     b.text = src->quirks.hub_names ? HUB : COMBINED;
     b.vision = src->quirks.hub_names ? HUB : src->quirks.split_names ? SPLIT : COMBINED;
     m->mem = pn_arena_new();
@@ -310,7 +334,7 @@ int pn_model_bind(struct pn_model **out, struct pn_source *src, const struct pn_
                 pn_arena_alloc(m->mem, ((size_t)m->hp.v_global + 1) * sizeof(struct pn_vlayer));
         }
     }
-    if (!m->layers || (m->hp.vision && (!m->vision || !m->vision->local || !m->vision->global)))
+    if (!b.rc && (!m->layers || (m->hp.vision && (!m->vision || !m->vision->local || !m->vision->global))))
         b.rc = pn_fail_memory(err, (size_t)m->hp.n_layer * sizeof *m->layers, "the layer table");
     if (!b.rc)
         bind_text(&b);
@@ -355,7 +379,7 @@ void pn_model_free(struct pn_model **pm)
  * bring the norms into the rows' order. */
 static void permute_norm(float *v, int32_t hd)
 {
-    float t[512];
+    float t[PN_MAX_HEAD_DIM];
     memcpy(t, v, (size_t)hd * sizeof *v);
     for (int s = 0; s < 2; s++)
         for (int j = 0; j < hd / 2; j++)

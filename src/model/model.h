@@ -17,6 +17,8 @@
 
 struct puna_error;
 
+#define PN_MAX_V_DIM 32768 /* vision width the encoder's scratch is made for */
+
 /* A matrix W[n][k] as it lies in the file. */
 struct pn_weight {
     const uint8_t *data;
