@@ -512,6 +512,12 @@ static void test_system_with_picture(void **state)
     const struct puna_chat_opts o = {.size = sizeof o, .system_in_user = 1};
     assert_int_equal(puna_session_chat(s, m, 2, &o, &err), 0);
     assert_int_equal(puna_session_eval(s, NULL, NULL, &err), 0);
+    /* the template prints a list it puts tools in front of as text: the picture would be lost without a word */
+    assert_int_equal(puna_session_rewind(s, 0, &err), 0);
+    const struct puna_chat_opts tools = {.size = sizeof tools, .tools_json = "[{\"name\": \"f\"}]"};
+    assert_int_equal(puna_session_chat(s, m + 1, 1, &tools, &err), PUNA_E_ARG);
+    assert_non_null(strstr(err.message, "picture"));
+    assert_int_equal(puna_session_length(s), 0);
     free(png);
     puna_session_close(&s);
 }

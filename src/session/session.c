@@ -256,6 +256,14 @@ int puna_session_chat(puna_session *s, const struct puna_message *messages, size
         rc = pn_fail_memory(err, sizeof eot, "the tokens");
     if (!rc)
         rc = pn_chat_render(&text, messages, n, &o, err);
+    int32_t shown = 0;
+    for (size_t i = 0; i < text.n_spans; i++)
+        shown += text.spans[i].image;
+    if (!rc && shown != n_pics)
+        rc = pn_fail(err, PUNA_E_ARG,
+                     "%" PRId32 " pictures were given but the template shows %" PRId32 ": it loses those of the first user "
+                     "message when that carries the tools; put the tools into the system block, or leave one out",
+                     n_pics, shown);
     if (!rc)
         rc = pn_chat_encode(s->vocab, &text, &ids, err);
     if (!rc)
