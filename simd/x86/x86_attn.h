@@ -12,24 +12,24 @@
 
 #define TILE_VECS (PN_ATTN_TILE / 16)
 
-/* s[rows][64]: sums of q_d * k_jd over d. k: first of four blocks of 16 keys. */
-INLINE void scores(enum pn_kv_type type, int rows, float *s, const float *q, size_t ldq,
-                   const uint8_t *k, int32_t hd)
+/* s[rows][64]: sums of q_d * k_jd over d, for QK_VECS of the four blocks of 16 keys; k: the first. */
+INLINE void scores_of(enum pn_kv_type type, int rows, float *s, const float *q, size_t ldq,
+                      const uint8_t *k, int32_t hd)
 {
     const size_t group_bytes = type == PN_KV_F16 ? 32 : 64; /* of 16 keys */
     const int in_group = type == PN_KV_Q8 ? 4 : type == PN_KV_BF16 ? 2 : 1;
     const size_t block = (size_t)((hd + in_group - 1) / in_group) * group_bytes;
-    vf x[QK_ROWS][TILE_VECS];
+    vf x[QK_ROWS][QK_VECS];
     PRAGMA_UNROLL
     for (int i = 0; i < rows; i++) {
         PRAGMA_UNROLL
-        for (int b = 0; b < TILE_VECS; b++)
+        for (int b = 0; b < QK_VECS; b++)
             x[i][b] = vf_zero();
     }
     for (int32_t d = 0; d < hd; d++) {
         const uint8_t *p = k + (size_t)(d / in_group) * group_bytes;
         PRAGMA_UNROLL
-        for (int b = 0; b < TILE_VECS; b++, p += block) {
+        for (int b = 0; b < QK_VECS; b++, p += block) {
             const vf kv = type == PN_KV_F32    ? vf_load((const float *)(const void *)p)
                           : type == PN_KV_F16  ? vf_load_f16(p)
                           : type == PN_KV_BF16 ? vf_part_bf16(p, d & 1)
@@ -42,9 +42,16 @@ INLINE void scores(enum pn_kv_type type, int rows, float *s, const float *q, siz
     PRAGMA_UNROLL
     for (int i = 0; i < rows; i++) {
         PRAGMA_UNROLL
-        for (int b = 0; b < TILE_VECS; b++)
+        for (int b = 0; b < QK_VECS; b++)
             vf_store(s + i * PN_ATTN_TILE + 16 * b, x[i][b]);
     }
+}
+
+INLINE void scores(enum pn_kv_type type, int rows, float *s, const float *q, size_t ldq,
+                   const uint8_t *k, size_t block, int32_t hd)
+{
+    for (int b = 0; b < TILE_VECS; b += QK_VECS)
+        scores_of(type, rows, s + 16 * b, q, ldq, k + (size_t)b * block, hd);
 }
 
 /* Scores of one row to probabilities, in place; m, l and o of the row follow. n keys are visible. */
@@ -185,7 +192,7 @@ INLINE void attn_rows(enum pn_kv_type type, int rows, float *part, size_t stride
     const float *ks = type == PN_KV_Q8 ? kv->ks + first : NULL;
     const float *vs = type == PN_KV_Q8 ? kv->vs + first : NULL;
 
-    scores(type, rows, s[0], q, ldq, k, hd);
+    scores(type, rows, s[0], q, ldq, k, 16 * k_row, hd);
     int32_t common = PN_ATTN_TILE;
     for (int i = 0; i < rows; i++) {
         if (n[i] > 0)

@@ -79,9 +79,12 @@ static uint64_t ISA(peak_f32)(uint64_t iters)
     enum { CHAINS = PEAK_CHAINS };
     vf x[CHAINS];
     const vf a = vf_set1(0.5f), b = vf_set1(1.0f);
+    float start[CHAINS + 16]; /* all lanes different: equal registers would be computed once */
+    for (int i = 0; i < CHAINS + 16; i++)
+        start[i] = (float)(i * i);
     PRAGMA_UNROLL
     for (int i = 0; i < CHAINS; i++)
-        x[i] = vf_set1((float)i);
+        x[i] = vf_load(start + i);
     uint64_t done = 0;
     for (; done < iters; done += CHAINS) {
         PRAGMA_UNROLL

@@ -18,6 +18,7 @@ typedef struct {
 #define MMF_NW 2
 #define MMF_MX 2
 #define QK_ROWS 2
+#define QK_VECS 2
 #define PV_ROWS 2
 #define PV_VECS 2
 

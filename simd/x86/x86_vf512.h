@@ -14,10 +14,12 @@
 
 typedef __m512 vf;
 
-/* register tiles: weights x activations of mm_f32; query rows of a score tile, and of a value tile */
+/* register tiles: weights x activations of mm_f32; query rows x vectors of keys of
+ * a score tile, query rows x vectors of dimensions of a value tile */
 #define MMF_NW 4
 #define MMF_MX 6
 #define QK_ROWS 4
+#define QK_VECS 4
 #define PV_ROWS 4
 #define PV_VECS 5
 
