@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The avx512 tier: all f32 kernels on 512-bit registers. Its quantised products are those of avx2. */
+/* The avx512 tier: all f32 kernels on 512-bit registers. Its quantised products are those of avx2.
+ */
 #if !defined __AVX512F__ || !defined __AVX512BW__ || !defined __AVX512DQ__ || !defined __AVX512VL__
 #error "build this file with the flags of the avx512 tier"
 #endif

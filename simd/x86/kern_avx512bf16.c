@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The avx512bf16 tier: products and attention with VDPBF16PS, two bf16 products added into each f32
- * lane. These slots are [close]: the order of the sums is free, but it depends on k and the keys alone,
- * never on the number of rows. */
+ * lane. These slots are [close]: the order of the sums is free, but it depends on k and the keys
+ * alone, never on the number of rows. */
 #if !defined __AVX512BF16__ || !defined __AVX512BW__
 #error "build this file with the flags of the avx512bf16 tier"
 #endif
@@ -40,9 +40,9 @@ static inline void to_bf16(uint16_t *y, const float *x, int32_t n, int32_t n_pad
 }
 
 /* ---- products ----
- * 64 weight rows x 256 columns become a tile [k/2][16 rows][2] in L1, four panels. Eight activation rows at
- * a time are rounded to bf16 and pass over it, 32 weight rows at a time; the sums of up to 256 rows wait
- * on the stack. Every sum runs over its column pairs in ascending order. */
+ * 64 weight rows x 256 columns become a tile [k/2][16 rows][2] in L1, four panels. Eight activation
+ * rows at a time are rounded to bf16 and pass over it, 32 weight rows at a time; the sums of up to
+ * 256 rows wait on the stack. Every sum runs over its column pairs in ascending order. */
 
 #define BF_ROWS 64
 #define BF_COLS 128
@@ -51,7 +51,8 @@ static inline void to_bf16(uint16_t *y, const float *x, int32_t n, int32_t n_pad
 
 struct bf_tile {
     uint16_t w[BF_ROWS / 16][BF_COLS / 2][16][2];
-    uint16_t rows[16][BF_COLS]; /* weights that are not bf16 or end here, rounded, before transposition */
+    uint16_t rows[16][BF_COLS]; /* weights that are not bf16 or end here, rounded, before
+                                   transposition */
     uint16_t x[BF_MR][BF_COLS];
     float sum[BF_M_CHUNK][BF_ROWS];
 };
@@ -82,8 +83,8 @@ INLINE void bf_dot(int mr, float *c, const uint16_t *w, const uint16_t *x, int32
     }
 }
 
-static __attribute__((noinline)) void bf_dot_n(int mr, float *c, const uint16_t *w, const uint16_t *x,
-                                               int32_t pairs)
+static __attribute__((noinline)) void bf_dot_n(int mr, float *c, const uint16_t *w,
+                                               const uint16_t *x, int32_t pairs)
 {
     switch (mr) {
     case 1:
@@ -133,8 +134,8 @@ INLINE void row_to_bf16(enum pn_type type, uint16_t *y, const uint8_t *p, int32_
     }
 }
 
-INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
-                  int32_t k, const float *x, size_t ldx, int32_t m)
+INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t row_bytes,
+                  int32_t n, int32_t k, const float *x, size_t ldx, int32_t m)
 {
     struct bf_tile t __attribute__((aligned(64)));
     const size_t elem = type == PN_F32 ? 4 : 2;
@@ -192,19 +193,19 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
     }
 }
 
-#define MM_BF16(name, type)                                                                       \
-    static void ISA(name)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, int32_t k, \
-                          const float *x, size_t ldx, int32_t m)                                  \
-    {                                                                                             \
-        bf_mm(type, c, ldc, w, row_bytes, n, k, x, ldx, m);                                       \
+#define MM_BF16(name, type)                                                                        \
+    static void ISA(name)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,        \
+                          int32_t k, const float *x, size_t ldx, int32_t m)                        \
+    {                                                                                              \
+        bf_mm(type, c, ldc, w, row_bytes, n, k, x, ldx, m);                                        \
     }
 MM_BF16(mm_bf16_bf16, PN_BF16)
 MM_BF16(mm_bf16_f16, PN_F16)
 MM_BF16(mm_bf16_f32, PN_F32)
 
 /* ---- attention ----
- * As x86_attn.h: all query rows pass over one tile of 64 keys before the next. Queries are rounded once
- * per call, probabilities as they come; both KV layouts are in pairs already. */
+ * As x86_attn.h: all query rows pass over one tile of 64 keys before the next. Queries are rounded
+ * once per call, probabilities as they come; both KV layouts are in pairs already. */
 
 #define Q_ELEMS 16384 /* of rounded queries at a time: 32 KiB of stack */
 
@@ -283,8 +284,8 @@ INLINE void bf_rows(int rows, float *part, size_t stride, const uint16_t *q, int
     bf_scores(rows, s[0], q, hd2, (const uint16_t *)kv->k + (size_t)first * (size_t)hd2);
     for (int i = 0; i < rows; i++) {
         if (n[i] > 0) {
-            softmax_row(PN_KV_BF16, (struct pn_attn_part *)(part + (size_t)i * stride), s[i], n[i], hd,
-                        NULL, NULL, bias != NULL ? bias + first : NULL);
+            softmax_row(PN_KV_BF16, (struct pn_attn_part *)(part + (size_t)i * stride), s[i], n[i],
+                        hd, NULL, NULL, bias != NULL ? bias + first : NULL);
             to_bf16(p[i], s[i], PN_ATTN_TILE, PN_ATTN_TILE);
         } else {
             memset(p[i], 0, sizeof p[i]);
@@ -304,8 +305,9 @@ INLINE void bf_rows(int rows, float *part, size_t stride, const uint16_t *q, int
         bf_values(rows, 1, last, o, stride, p[0], v, hd);
 }
 
-static void ISA(attn_bf16)(float *part, const float *q, size_t ldq, int32_t nq, const int32_t *n_keys,
-                           const struct pn_kv_view *kv, int64_t key0, const float *bias)
+static void ISA(attn_bf16)(float *part, const float *q, size_t ldq, int32_t nq,
+                           const int32_t *n_keys, const struct pn_kv_view *kv, int64_t key0,
+                           const float *bias)
 {
     const int32_t hd = kv->hd, hd2 = (hd + 1) & ~1;
     const size_t stride = pn_attn_part_floats(hd);
@@ -314,7 +316,8 @@ static void ISA(attn_bf16)(float *part, const float *q, size_t ldq, int32_t nq, 
         return;
     }
     uint16_t qb[Q_ELEMS] __attribute__((aligned(64)));
-    const int32_t pass = (Q_ELEMS - 32) / hd2 / QK_ROWS * QK_ROWS; /* 32: rounding writes whole vectors */
+    const int32_t pass = (Q_ELEMS - 32) / hd2 / QK_ROWS *
+                         QK_ROWS; /* 32: rounding writes whole vectors */
 
     for (int32_t i0 = 0; i0 < nq; i0 += pass) {
         const int32_t rows_here = nq - i0 < pass ? nq - i0 : pass;
@@ -351,7 +354,8 @@ static uint64_t ISA(peak_bf16)(uint64_t iters)
 {
     enum { CHAINS = 16 };
     __m512 x[CHAINS];
-    const __m512bh u = (__m512bh)_mm512_set1_epi32((int)iters), v = (__m512bh)_mm512_set1_epi32(0x3f803f80);
+    const __m512bh u = (__m512bh)_mm512_set1_epi32((int)iters),
+                   v = (__m512bh)_mm512_set1_epi32(0x3f803f80);
     PRAGMA_UNROLL
     for (int i = 0; i < CHAINS; i++)
         x[i] = _mm512_set1_ps((float)i);

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Quantised matrix products with VPDPBUSD: the mm[] slots of the avx512vnni tier.
  *
- * One path for every M. 32 weight rows x one super-block are unpacked to a tile in L1: unsigned bytes,
- * [k/4][16 rows][4], so that one instruction multiplies four columns of 16 rows with four broadcast
- * activations, and no horizontal sum is ever needed. All m activation rows then pass over the tile in
- * register tiles of up to 6 x 32 outputs. The transposition is done on 16-byte pieces of the packed
- * nibbles, before they are split, and costs about as much as two activation rows: so one activation
- * row runs from the same code at more than the memory can deliver.
+ * One path for every M. 32 weight rows x one super-block are unpacked to a tile in L1: unsigned
+ * bytes, [k/4][16 rows][4], so that one instruction multiplies four columns of 16 rows with four
+ * broadcast activations, and no horizontal sum is ever needed. All m activation rows then pass over
+ * the tile in register tiles of up to 6 x 32 outputs. The transposition is done on 16-byte pieces
+ * of the packed nibbles, before they are split, and costs about as much as two activation rows: so
+ * one activation row runs from the same code at more than the memory can deliver.
  *
- * VPDPBUSD wants unsigned weights. Types whose q is signed are stored as u = q + offset, and the sum of
- * a sub-block starts at -offset * (sum of its activations) instead of 0: all integers, exact. */
+ * VPDPBUSD wants unsigned weights. Types whose q is signed are stored as u = q + offset, and the
+ * sum of a sub-block starts at -offset * (sum of its activations) instead of 0: all integers,
+ * exact. */
 #ifndef __AVX512VNNI__
 #error "build this file with the flags of the avx512vnni tier"
 #endif
@@ -33,10 +34,8 @@ INLINE __m512i bcast4(const void *p)
 }
 
 /* c[mr][32] += one super-block. scheme and mr are constants at every call. */
-INLINE void tile_body(enum scheme scheme, int mr,
-                                                            const struct panel *t,
-                                                            const struct act_rows *a, int offset,
-                                                            float *c)
+INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const struct act_rows *a,
+                      int offset, float *c)
 {
     const int n_sub = scheme == INT_16 ? 16 : scheme == INT_1_MIN ? 1 : 8;
     const int steps = 64 / n_sub; /* of four columns, per sub-block */
@@ -53,9 +52,9 @@ INLINE void tile_body(enum scheme scheme, int mr,
                 _mm512_store_si512(start[i], _mm512_mullo_epi32(_mm512_cvtepi16_epi32(s), neg));
             } else {
                 const __m128i s = _mm_loadu_si128((const void *)(a->s32 + 8 * i));
-                _mm256_store_si256((void *)start[i],
-                                   _mm256_mullo_epi32(_mm256_cvtepi16_epi32(s),
-                                                      _mm512_castsi512_si256(neg)));
+                _mm256_store_si256(
+                    (void *)start[i],
+                    _mm256_mullo_epi32(_mm256_cvtepi16_epi32(s), _mm512_castsi512_si256(neg)));
             }
         }
     }
@@ -78,15 +77,16 @@ INLINE void tile_body(enum scheme scheme, int mr,
             x0[i] = x1[i] = has_offset ? _mm512_set1_epi32(start[i][g]) : _mm512_setzero_si512();
         const uint8_t *w0 = t[0].w[g * steps], *w1 = t[1].w[g * steps];
         const int8_t *q = a->q + 4 * g * steps;
-#define STEP(k)                                                                                   \
-    do {                                                                                          \
-        const __m512i u0 = _mm512_load_si512(w0 + 64 * (k)), u1 = _mm512_load_si512(w1 + 64 * (k)); \
-        PRAGMA_UNROLL                                                                             \
-        for (int i = 0; i < mr; i++) {                                                            \
-            const __m512i b = bcast4(q + 256 * i + 4 * (k));                                      \
-            x0[i] = _mm512_dpbusd_epi32(x0[i], u0, b);                                            \
-            x1[i] = _mm512_dpbusd_epi32(x1[i], u1, b);                                            \
-        }                                                                                         \
+#define STEP(k)                                                                                    \
+    do {                                                                                           \
+        const __m512i u0 = _mm512_load_si512(w0 + 64 * (k)),                                       \
+                      u1 = _mm512_load_si512(w1 + 64 * (k));                                       \
+        PRAGMA_UNROLL                                                                              \
+        for (int i = 0; i < mr; i++) {                                                             \
+            const __m512i b = bcast4(q + 256 * i + 4 * (k));                                       \
+            x0[i] = _mm512_dpbusd_epi32(x0[i], u0, b);                                             \
+            x1[i] = _mm512_dpbusd_epi32(x1[i], u1, b);                                             \
+        }                                                                                          \
     } while (0)
         if (steps <= 8) {
             PRAGMA_UNROLL
@@ -112,7 +112,8 @@ INLINE void tile_body(enum scheme scheme, int mr,
                 tot1[i] = x1[i];
             }
         } else if (!is_f32) {
-            const __m512i s0 = _mm512_load_si512(t[0].s.sc[g]), s1 = _mm512_load_si512(t[1].s.sc[g]);
+            const __m512i s0 = _mm512_load_si512(t[0].s.sc[g]),
+                          s1 = _mm512_load_si512(t[1].s.sc[g]);
             PRAGMA_UNROLL
             for (int i = 0; i < mr; i++) {
                 tot0[i] = _mm512_add_epi32(tot0[i], _mm512_mullo_epi32(x0[i], s0));
@@ -122,8 +123,10 @@ INLINE void tile_body(enum scheme scheme, int mr,
             const __m512 s0 = _mm512_load_ps(t[0].s.g.d[g]), s1 = _mm512_load_ps(t[1].s.g.d[g]);
             PRAGMA_UNROLL
             for (int i = 0; i < mr; i++) {
-                __m512 y0 = _mm512_fmadd_ps(s0, _mm512_cvtepi32_ps(x0[i]), _mm512_castsi512_ps(tot0[i]));
-                __m512 y1 = _mm512_fmadd_ps(s1, _mm512_cvtepi32_ps(x1[i]), _mm512_castsi512_ps(tot1[i]));
+                __m512 y0 = _mm512_fmadd_ps(s0, _mm512_cvtepi32_ps(x0[i]),
+                                            _mm512_castsi512_ps(tot0[i]));
+                __m512 y1 = _mm512_fmadd_ps(s1, _mm512_cvtepi32_ps(x1[i]),
+                                            _mm512_castsi512_ps(tot1[i]));
                 if (scheme == F32_32_MIN) {
                     const __m512 s = _mm512_set1_ps(sums[i][g]);
                     y0 = _mm512_fmadd_ps(_mm512_load_ps(t[0].s.g.m[g]), s, y0);
@@ -164,25 +167,25 @@ INLINE void tile_body(enum scheme scheme, int mr,
     }
 }
 
-#define TILE(scheme, mr)                                                                          \
-    static __attribute__((noinline)) void tile_##scheme##_##mr(                                   \
-        const struct panel *t, const struct act_rows *a, int offset, float *c)                    \
-    {                                                                                             \
-        tile_body(scheme, mr, t, a, offset, c);                                                   \
+#define TILE(scheme, mr)                                                                           \
+    static __attribute__((noinline)) void tile_##scheme##_##mr(                                    \
+        const struct panel *t, const struct act_rows *a, int offset, float *c)                     \
+    {                                                                                              \
+        tile_body(scheme, mr, t, a, offset, c);                                                    \
     }
-#define TILES(scheme)                                                                             \
-    TILE(scheme, 1)                                                                               \
-    TILE(scheme, 2)                                                                               \
-    TILE(scheme, 3)                                                                               \
-    TILE(scheme, 4)                                                                               \
-    TILE(scheme, 5)                                                                               \
-    TILE(scheme, 6)                                                                               \
-    static tile_fn *const tiles_##scheme[MR + 1] = { NULL,                                        \
-                                                     tile_##scheme##_1,                           \
-                                                     tile_##scheme##_2,                           \
-                                                     tile_##scheme##_3,                           \
-                                                     tile_##scheme##_4,                           \
-                                                     tile_##scheme##_5,                           \
+#define TILES(scheme)                                                                              \
+    TILE(scheme, 1)                                                                                \
+    TILE(scheme, 2)                                                                                \
+    TILE(scheme, 3)                                                                                \
+    TILE(scheme, 4)                                                                                \
+    TILE(scheme, 5)                                                                                \
+    TILE(scheme, 6)                                                                                \
+    static tile_fn *const tiles_##scheme[MR + 1] = { NULL,                                         \
+                                                     tile_##scheme##_1,                            \
+                                                     tile_##scheme##_2,                            \
+                                                     tile_##scheme##_3,                            \
+                                                     tile_##scheme##_4,                            \
+                                                     tile_##scheme##_5,                            \
                                                      tile_##scheme##_6 };
 TILES(INT_32)
 TILES(INT_32_MIN)

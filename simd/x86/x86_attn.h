@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attention in f32 over vf (x86_vf512.h or x86_vf256.h), all KV types. Scores with 16 keys in the lanes,
- * values with 16 dimensions in the lanes: both in the contract's order, so any tile gives its bits.
+/* Attention in f32 over vf (x86_vf512.h or x86_vf256.h), all KV types. Scores with 16 keys in the
+ * lanes, values with 16 dimensions in the lanes: both in the contract's order, so any tile gives
+ * its bits.
  *
- * All query rows pass over one tile of 64 keys before the next: keys and values come from memory once.
- * What one row does not see is left out of its sums, not added as zero. */
+ * All query rows pass over one tile of 64 keys before the next: keys and values come from memory
+ * once. What one row does not see is left out of its sums, not added as zero. */
 #ifndef PN_X86_ATTN_H
 #define PN_X86_ATTN_H
 
@@ -12,7 +13,8 @@
 
 #define TILE_VECS (PN_ATTN_TILE / 16)
 
-/* s[rows][64]: sums of q_d * k_jd over d, for QK_VECS of the four blocks of 16 keys; k: the first. */
+/* s[rows][64]: sums of q_d * k_jd over d, for QK_VECS of the four blocks of 16 keys; k: the first.
+ */
 INLINE void scores_of(enum pn_kv_type type, int rows, float *s, const float *q, size_t ldq,
                       const uint8_t *k, int32_t hd)
 {
@@ -54,7 +56,8 @@ INLINE void scores(enum pn_kv_type type, int rows, float *s, const float *q, siz
         scores_of(type, rows, s + 16 * b, q, ldq, k + (size_t)b * block, hd);
 }
 
-/* Scores of one row to probabilities, in place; m, l and o of the row follow. n keys are visible. */
+/* Scores of one row to probabilities, in place; m, l and o of the row follow. n keys are visible.
+ */
 INLINE void softmax_row(enum pn_kv_type type, struct pn_attn_part *part, float *s, int32_t n,
                         int32_t hd, const float *ks, const float *vs, const float *bias)
 {
@@ -110,7 +113,8 @@ INLINE vf value(enum pn_kv_type type, const uint8_t *p, int odd, int dims)
                                 : vf_from_i8(_mm_loadu_si128((const void *)p));
 }
 
-/* o[rows][16 vecs] += p_j * v_j for keys j0 <= j < j1 of the tile; v at key 0. dims: of the last vector. */
+/* o[rows][16 vecs] += p_j * v_j for keys j0 <= j < j1 of the tile; v at key 0. dims: of the last
+ * vector. */
 INLINE void values(enum pn_kv_type type, int rows, int vecs, int dims, float *o, size_t ldo,
                    const float *p, const uint8_t *v, size_t row_bytes, int32_t j0, int32_t j1)
 {
@@ -154,8 +158,8 @@ INLINE void values_all(enum pn_kv_type type, int rows, float *o, size_t ldo, con
                                                  : (size_t)hd * 4;
     int32_t d = 0;
     for (; hd - d >= 16 * PV_VECS && (hd - d) % (16 * PV_VECS) == 0; d += 16 * PV_VECS)
-        values(type, rows, PV_VECS, 16, o + d, ldo, p, v + (size_t)d / 16 * vec_bytes, row_bytes, j0,
-               j1);
+        values(type, rows, PV_VECS, 16, o + d, ldo, p, v + (size_t)d / 16 * vec_bytes, row_bytes,
+               j0, j1);
 #if PV_VECS > 4
     for (; hd - d >= 64; d += 64)
         values(type, rows, 4, 16, o + d, ldo, p, v + (size_t)d / 16 * vec_bytes, row_bytes, j0, j1);
@@ -176,7 +180,8 @@ static inline int32_t visible(int64_t n_keys, int64_t first)
     return n < 0 ? 0 : n > PN_ATTN_TILE ? PN_ATTN_TILE : (int32_t)n;
 }
 
-/* Rows i .. i + rows - 1 over one tile; n: visible keys of each, not all zero. rows is a constant. */
+/* Rows i .. i + rows - 1 over one tile; n: visible keys of each, not all zero. rows is a constant.
+ */
 INLINE void attn_rows(enum pn_kv_type type, int rows, float *part, size_t stride, const float *q,
                       size_t ldq, const int32_t *n, const struct pn_kv_view *kv, int64_t first,
                       const float *bias)
@@ -196,8 +201,8 @@ INLINE void attn_rows(enum pn_kv_type type, int rows, float *part, size_t stride
     int32_t common = PN_ATTN_TILE;
     for (int i = 0; i < rows; i++) {
         if (n[i] > 0)
-            softmax_row(type, (struct pn_attn_part *)(part + (size_t)i * stride), s[i], n[i], hd, ks,
-                        vs, bias != NULL ? bias + first : NULL);
+            softmax_row(type, (struct pn_attn_part *)(part + (size_t)i * stride), s[i], n[i], hd,
+                        ks, vs, bias != NULL ? bias + first : NULL);
         common = n[i] < common ? n[i] : common;
     }
     float *o = part + offsetof(struct pn_attn_part, o) / sizeof(float);

@@ -10,8 +10,9 @@
 #include "x86_unpack.h"
 
 #define NR (2 * LANES) /* weight rows per tile */
-#define M_CHUNK 512    /* activation rows per pass: their sums take 4 * M_CHUNK * NR bytes of stack */
-#define AHEAD 4      /* super-blocks from the prefetch of a weight to its use */
+#define M_CHUNK 512 /* activation rows per pass: their sums take 4 * M_CHUNK * NR bytes of stack   \
+                     */
+#define AHEAD 4     /* super-blocks from the prefetch of a weight to its use */
 
 /* How the sub-block sums of a super-block become one f32 per output (kern.h, mm). */
 enum scheme {
@@ -34,9 +35,9 @@ struct act_rows {
 /* c[mr][NR] += the products of one tile and mr activation rows. */
 typedef void tile_fn(const struct panel *t, const struct act_rows *a, int offset, float *c);
 
-INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t block_bytes, float *c,
-                    size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
-                    int32_t m0, int32_t m)
+INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t block_bytes,
+                    float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
+                    const struct pn_act *a, int32_t m0, int32_t m)
 {
     struct panel t[2] __attribute__((aligned(64)));
     float acc[M_CHUNK * NR] __attribute__((aligned(64)));
@@ -56,8 +57,8 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                 const size_t at = (size_t)b * block_bytes;
                 /* past the end of the rows: into those of the next tile */
                 const size_t ahead = b + AHEAD < a->nb ? AHEAD * block_bytes
-                                     : more            ? NR * row_bytes - (size_t)(a->nb - AHEAD) * block_bytes
-                                                       : 0;
+                                     : more ? NR * row_bytes - (size_t)(a->nb - AHEAD) * block_bytes
+                                            : 0;
                 unpack(&t[0], row, at, cols, ahead);
                 unpack(&t[1], row + LANES, at, cols, ahead);
                 const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
@@ -66,10 +67,9 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                 int32_t i = 0;
                 for (int32_t it = 0; it < n_tiles; it++) {
                     const int32_t mr = (mm - i + n_tiles - it - 1) / (n_tiles - it);
-                    const struct act_rows ar = {
-                        a->q + (r0 + (size_t)i) * PN_QK, a->s32 + (r0 + (size_t)i) * 8,
-                        a->s16 + (r0 + (size_t)i) * 16, a->d + r0 + i
-                    };
+                    const struct act_rows ar = { a->q + (r0 + (size_t)i) * PN_QK,
+                                                 a->s32 + (r0 + (size_t)i) * 8,
+                                                 a->s16 + (r0 + (size_t)i) * 16, a->d + r0 + i };
                     tiles[mr](t, &ar, offset, acc + (size_t)i * NR);
                     i += mr;
                 }
@@ -82,29 +82,29 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
 }
 
 /* blocks: of type in a super-block */
-#define MM(type, tiles, offset, blocks)                                                           \
-    static void ISA(mm_##type)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,  \
-                               const struct pn_act *a, int32_t m0, int32_t m)                     \
-    {                                                                                             \
-        mm_body(unpack_##type, tiles_##tiles, offset, (blocks) * sizeof(struct pn_##type), c, ldc, w, \
-                row_bytes, n, a, m0, m);                                                          \
+#define MM(type, tiles, offset, blocks)                                                            \
+    static void ISA(mm_##type)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,   \
+                               const struct pn_act *a, int32_t m0, int32_t m)                      \
+    {                                                                                              \
+        mm_body(unpack_##type, tiles_##tiles, offset, (blocks) * sizeof(struct pn_##type), c, ldc, \
+                w, row_bytes, n, a, m0, m);                                                        \
     }
 
 /* Used after the MM() of all twelve types. */
-#define FILL_MM(k)                                                                                \
-    do {                                                                                          \
-        (k)->mm[PN_Q4_K] = ISA(mm_q4_k);                                                          \
-        (k)->mm[PN_Q5_K] = ISA(mm_q5_k);                                                          \
-        (k)->mm[PN_Q6_K] = ISA(mm_q6_k);                                                          \
-        (k)->mm[PN_Q3_K] = ISA(mm_q3_k);                                                          \
-        (k)->mm[PN_Q2_K] = ISA(mm_q2_k);                                                          \
-        (k)->mm[PN_IQ4_XS] = ISA(mm_iq4_xs);                                                      \
-        (k)->mm[PN_Q8_0] = ISA(mm_q8_0);                                                          \
-        (k)->mm[PN_Q4_0] = ISA(mm_q4_0);                                                          \
-        (k)->mm[PN_Q5_0] = ISA(mm_q5_0);                                                          \
-        (k)->mm[PN_IQ4_NL] = ISA(mm_iq4_nl);                                                      \
-        (k)->mm[PN_Q4_1] = ISA(mm_q4_1);                                                          \
-        (k)->mm[PN_Q5_1] = ISA(mm_q5_1);                                                          \
+#define FILL_MM(k)                                                                                 \
+    do {                                                                                           \
+        (k)->mm[PN_Q4_K] = ISA(mm_q4_k);                                                           \
+        (k)->mm[PN_Q5_K] = ISA(mm_q5_k);                                                           \
+        (k)->mm[PN_Q6_K] = ISA(mm_q6_k);                                                           \
+        (k)->mm[PN_Q3_K] = ISA(mm_q3_k);                                                           \
+        (k)->mm[PN_Q2_K] = ISA(mm_q2_k);                                                           \
+        (k)->mm[PN_IQ4_XS] = ISA(mm_iq4_xs);                                                       \
+        (k)->mm[PN_Q8_0] = ISA(mm_q8_0);                                                           \
+        (k)->mm[PN_Q4_0] = ISA(mm_q4_0);                                                           \
+        (k)->mm[PN_Q5_0] = ISA(mm_q5_0);                                                           \
+        (k)->mm[PN_IQ4_NL] = ISA(mm_iq4_nl);                                                       \
+        (k)->mm[PN_Q4_1] = ISA(mm_q4_1);                                                           \
+        (k)->mm[PN_Q5_1] = ISA(mm_q5_1);                                                           \
     } while (0)
 
 #endif

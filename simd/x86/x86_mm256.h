@@ -77,7 +77,8 @@ INLINE void vi_store(void *p, vi a)
 }
 INLINE void vi_store_f16(float *p, vi a)
 {
-    const vi low = vi_shuffle(a, _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1));
+    const vi low = vi_shuffle(
+        a, _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1));
     const __m128i h = _mm256_castsi256_si128(_mm256_permute4x64_epi64(low, 0x08));
     _mm256_store_ps(p, _mm256_cvtph_ps(h));
 }
@@ -93,8 +94,10 @@ INLINE void columns4(vi col[4], const uint8_t *const *row, size_t at, size_t ahe
         const __m256i v = _mm256_castsi128_si256(_mm_loadu_si128((const void *)(row[r] + at)));
         z[r] = _mm256_inserti128_si256(v, _mm_loadu_si128((const void *)(row[r + 4] + at)), 1);
     }
-    const __m256i lo01 = _mm256_unpacklo_epi32(z[0], z[1]), hi01 = _mm256_unpackhi_epi32(z[0], z[1]);
-    const __m256i lo23 = _mm256_unpacklo_epi32(z[2], z[3]), hi23 = _mm256_unpackhi_epi32(z[2], z[3]);
+    const __m256i lo01 = _mm256_unpacklo_epi32(z[0], z[1]),
+                  hi01 = _mm256_unpackhi_epi32(z[0], z[1]);
+    const __m256i lo23 = _mm256_unpacklo_epi32(z[2], z[3]),
+                  hi23 = _mm256_unpackhi_epi32(z[2], z[3]);
     col[0] = _mm256_unpacklo_epi64(lo01, lo23);
     col[1] = _mm256_unpackhi_epi64(lo01, lo23);
     col[2] = _mm256_unpacklo_epi64(hi01, hi23);

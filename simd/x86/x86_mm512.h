@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Panels of 16 weight rows for the AVX-512 kernels: the integer vector type that x86_unpack.h needs. */
+/* Panels of 16 weight rows for the AVX-512 kernels: the integer vector type that x86_unpack.h
+ * needs. */
 #ifndef PN_X86_MM512_H
 #define PN_X86_MM512_H
 
@@ -84,11 +85,10 @@ INLINE void vi_store_f16(float *p, vi a)
 
 /* col[j] = bytes at + 4j .. at + 4j + 3 of every row: 16 bytes of each row, transposed as dwords.
  *
- * Also prefetches, `ahead` bytes on, the line of four of the rows: the next calls, 16 bytes later, take
- * the other rows. Hardware prefetchers do not follow this many rows, and prefetches in bursts are
- * dropped once the few miss buffers are taken. */
-INLINE void columns4(vi col[4], const uint8_t *const *row,
-                                                           size_t at, size_t ahead)
+ * Also prefetches, `ahead` bytes on, the line of four of the rows: the next calls, 16 bytes later,
+ * take the other rows. Hardware prefetchers do not follow this many rows, and prefetches in bursts
+ * are dropped once the few miss buffers are taken. */
+INLINE void columns4(vi col[4], const uint8_t *const *row, size_t at, size_t ahead)
 {
     const uint8_t *const *turn = row + (at >> 2 & 12);
     PRAGMA_UNROLL
@@ -98,13 +98,17 @@ INLINE void columns4(vi col[4], const uint8_t *const *row,
     PRAGMA_UNROLL
     for (int r = 0; r < 4; r++) {
         __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)(row[r] + at)));
-        v = _mm512_mask_broadcast_i32x4(v, 0x00f0, _mm_loadu_si128((const void *)(row[r + 4] + at)));
-        v = _mm512_mask_broadcast_i32x4(v, 0x0f00, _mm_loadu_si128((const void *)(row[r + 8] + at)));
+        v = _mm512_mask_broadcast_i32x4(v, 0x00f0,
+                                        _mm_loadu_si128((const void *)(row[r + 4] + at)));
+        v = _mm512_mask_broadcast_i32x4(v, 0x0f00,
+                                        _mm_loadu_si128((const void *)(row[r + 8] + at)));
         z[r] = _mm512_mask_broadcast_i32x4(v, 0xf000,
                                            _mm_loadu_si128((const void *)(row[r + 12] + at)));
     }
-    const __m512i lo01 = _mm512_unpacklo_epi32(z[0], z[1]), hi01 = _mm512_unpackhi_epi32(z[0], z[1]);
-    const __m512i lo23 = _mm512_unpacklo_epi32(z[2], z[3]), hi23 = _mm512_unpackhi_epi32(z[2], z[3]);
+    const __m512i lo01 = _mm512_unpacklo_epi32(z[0], z[1]),
+                  hi01 = _mm512_unpackhi_epi32(z[0], z[1]);
+    const __m512i lo23 = _mm512_unpacklo_epi32(z[2], z[3]),
+                  hi23 = _mm512_unpackhi_epi32(z[2], z[3]);
     col[0] = _mm512_unpacklo_epi64(lo01, lo23);
     col[1] = _mm512_unpackhi_epi64(lo01, lo23);
     col[2] = _mm512_unpacklo_epi64(hi01, hi23);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Dequantisation and the f32 products over vf (x86_vf512.h or x86_vf256.h).
  *
- * Lanes run along k, so the order of every sum is the contract's whatever the tile. A register tile is
- * MMF_NW weight rows x MMF_MX activation rows. 8 weight rows x 512 columns are dequantised at a time:
- * they and MMF_MX activation rows fill L1. 48 activation rows pass over all weights before
+ * Lanes run along k, so the order of every sum is the contract's whatever the tile. A register tile
+ * is MMF_NW weight rows x MMF_MX activation rows. 8 weight rows x 512 columns are dequantised at a
+ * time: they and MMF_MX activation rows fill L1. 48 activation rows pass over all weights before
  * the next do: they stay in L2, and their lanes wait on the stack. */
 #ifndef PN_X86_MMF_H
 #define PN_X86_MMF_H
@@ -94,8 +94,9 @@ INLINE void values_q4_k(float *x, const struct pn_q4_k *b)
     pn_unpack_scales_k(sc, mn, b->scales);
     for (int s = 0; s < 8; s++) {
         for (int p = 0; p < 2; p++)
-            put16(x + 32 * s + 16 * p, bits8(load16(b->qs + 32 * (s >> 1) + 16 * p), 4 * (s & 1), 15),
-                  d * sc[s], dmin * mn[s]);
+            put16(x + 32 * s + 16 * p,
+                  bits8(load16(b->qs + 32 * (s >> 1) + 16 * p), 4 * (s & 1), 15), d * sc[s],
+                  dmin * mn[s]);
     }
 }
 INLINE void values_q5_k(float *x, const struct pn_q5_k *b)
@@ -157,12 +158,12 @@ INLINE void values_iq4_xs(float *x, const struct pn_iq4_xs *b)
     }
 }
 
-#define DEQUANT(type, elems)                                                                      \
-    static void ISA(dequant_##type)(float *dst, const void *src, int64_t n)                       \
-    {                                                                                             \
-        const struct pn_##type *block = src;                                                      \
-        for (int64_t i = 0; i < n / (elems); i++)                                                 \
-            values_##type(dst + (elems)*i, &block[i]);                                            \
+#define DEQUANT(type, elems)                                                                       \
+    static void ISA(dequant_##type)(float *dst, const void *src, int64_t n)                        \
+    {                                                                                              \
+        const struct pn_##type *block = src;                                                       \
+        for (int64_t i = 0; i < n / (elems); i++)                                                  \
+            values_##type(dst + (elems)*i, &block[i]);                                             \
     }
 DEQUANT(q4_0, 32)
 DEQUANT(q4_1, 32)
@@ -272,7 +273,8 @@ INLINE void mmf_body(dequant_fn *dequant, size_t bytes, float *c, size_t ldc, co
         const int32_t mm = m - mc < MMF_M_CHUNK ? m - mc : MMF_M_CHUNK;
         for (int32_t j0 = 0; j0 < n; j0 += MMF_NB) {
             const int32_t rows = n - j0 < MMF_NB ? n - j0 : MMF_NB;
-            const int32_t used = (rows + MMF_NW - 1) / MMF_NW * MMF_NW; /* zeros after the last row */
+            const int32_t used = (rows + MMF_NW - 1) / MMF_NW *
+                                 MMF_NW; /* zeros after the last row */
             const uint8_t *first = (const uint8_t *)w + (size_t)j0 * row_bytes;
             memset(acc, 0, (size_t)mm * MMF_NB * 16 * sizeof *acc);
             for (int32_t k0 = 0; k0 < k; k0 += MMF_KC) {
@@ -288,8 +290,8 @@ INLINE void mmf_body(dequant_fn *dequant, size_t bytes, float *c, size_t ldc, co
                 int32_t i = 0;
                 for (; i + MMF_MX <= mm; i += MMF_MX) {
                     for (int32_t j = 0; j < used; j += MMF_NW)
-                        mmf_tile_full(acc + ((size_t)i * MMF_NB + (size_t)j) * 16, tile + j * MMF_KC,
-                                      MMF_KC, xk + (size_t)i * ldx, ldx, kn);
+                        mmf_tile_full(acc + ((size_t)i * MMF_NB + (size_t)j) * 16,
+                                      tile + j * MMF_KC, MMF_KC, xk + (size_t)i * ldx, ldx, kn);
                 }
                 for (; i < mm; i++) {
                     for (int32_t j = 0; j < used; j += MMF_NW)
@@ -299,19 +301,19 @@ INLINE void mmf_body(dequant_fn *dequant, size_t bytes, float *c, size_t ldc, co
             }
             for (int32_t i = 0; i < mm; i++) {
                 for (int32_t j = 0; j < rows; j++)
-                    c[(size_t)(mc + i) * ldc + (size_t)(j0 + j)] =
-                        vf_sum(vf_load(acc + 16 * ((size_t)i * MMF_NB + (size_t)j)));
+                    c[(size_t)(mc + i) * ldc + (size_t)(j0 + j)] = vf_sum(
+                        vf_load(acc + 16 * ((size_t)i * MMF_NB + (size_t)j)));
             }
         }
     }
 }
 
-#define MM_F32(type, block_elems, block_bytes)                                                    \
-    static void ISA(mm_f32_##type)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, \
-                                   int32_t k, const float *x, size_t ldx, int32_t m)              \
-    {                                                                                             \
-        mmf_body(ISA(dequant_##type), MMF_KC / (block_elems) * (block_bytes), c, ldc, w, row_bytes, \
-                 n, k, x, ldx, m);                                                                \
+#define MM_F32(type, block_elems, block_bytes)                                                     \
+    static void ISA(mm_f32_##type)(float *c, size_t ldc, const void *w, size_t row_bytes,          \
+                                   int32_t n, int32_t k, const float *x, size_t ldx, int32_t m)    \
+    {                                                                                              \
+        mmf_body(ISA(dequant_##type), MMF_KC / (block_elems) * (block_bytes), c, ldc, w,           \
+                 row_bytes, n, k, x, ldx, m);                                                      \
     }
 MM_F32(f32, 1, 4)
 MM_F32(f16, 1, 2)

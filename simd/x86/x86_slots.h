@@ -9,12 +9,12 @@
 
 /* ---- attention ---- */
 
-#define ATTN(name, type)                                                                          \
-    static __attribute__((noinline)) void name(float *part, const float *q, size_t ldq, int32_t nq, \
-                                               const int32_t *n_keys, const struct pn_kv_view *kv, \
-                                               int64_t key0, const float *bias)                   \
-    {                                                                                             \
-        attn_body(type, part, q, ldq, nq, n_keys, kv, key0, bias);                                \
+#define ATTN(name, type)                                                                           \
+    static __attribute__((noinline)) void name(                                                    \
+        float *part, const float *q, size_t ldq, int32_t nq, const int32_t *n_keys,                \
+        const struct pn_kv_view *kv, int64_t key0, const float *bias)                              \
+    {                                                                                              \
+        attn_body(type, part, q, ldq, nq, n_keys, kv, key0, bias);                                 \
     }
 ATTN(attn_f32, PN_KV_F32)
 ATTN(attn_f16, PN_KV_F16)
@@ -99,8 +99,8 @@ static uint64_t ISA(peak_f32)(uint64_t iters)
 
 static inline void fill_f32_slots(struct pn_kern *k)
 {
-#define TYPED(id, type)                                                                           \
-    k->dequant[id] = ISA(dequant_##type);                                                         \
+#define TYPED(id, type)                                                                            \
+    k->dequant[id] = ISA(dequant_##type);                                                          \
     k->mm_f32[id] = ISA(mm_f32_##type)
     TYPED(PN_F32, f32);
     TYPED(PN_F16, f16);

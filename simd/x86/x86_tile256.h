@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Register tiles of the 256-bit quantised products: up to 3 activation rows x 16 weight rows.
  *
- * avxvnni has VPDPBUSD. avx2 has VPMADDUBSW, which adds two products in int16, saturating: `chunk` steps
- * may be added up in int16 before they are widened, chosen so that nothing can overflow:
+ * avxvnni has VPDPBUSD. avx2 has VPMADDUBSW, which adds two products in int16, saturating: `chunk`
+ * steps may be added up in int16 before they are widened, chosen so that nothing can overflow:
  *   chunk * 2 * (largest weight byte) * 127 <= 32767
- *   8: 15 (4 bits)   4: 31 (5 bits), 7 (3 bits)   2: 63 (6 bits), 45 (Q2_K)   1: signed bytes, |q| <= 128
- * Signed bytes go through the sign trick, |w| * sign(a, w); activations are never -128. */
+ *   8: 15 (4 bits)   4: 31 (5 bits), 7 (3 bits)   2: 63 (6 bits), 45 (Q2_K)   1: signed bytes, |q|
+ * <= 128 Signed bytes go through the sign trick, |w| * sign(a, w); activations are never -128. */
 #ifndef PN_X86_TILE256_H
 #define PN_X86_TILE256_H
 
@@ -19,8 +19,8 @@ INLINE __m256i bcast4(const void *p)
 }
 
 /* x[2][mr] += products of `steps` columns of four; w: two panels, `t1` bytes apart */
-INLINE void dot_steps(int mr, int chunk, int steps, __m256i x0[MR], __m256i x1[MR], const uint8_t *w0,
-                      const uint8_t *w1, const int8_t *q)
+INLINE void dot_steps(int mr, int chunk, int steps, __m256i x0[MR], __m256i x1[MR],
+                      const uint8_t *w0, const uint8_t *w1, const int8_t *q)
 {
 #ifdef __AVXVNNI__
     (void)chunk;
@@ -127,8 +127,10 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
             const __m256 s0 = _mm256_load_ps(t[0].s.g.d[g]), s1 = _mm256_load_ps(t[1].s.g.d[g]);
             PRAGMA_UNROLL
             for (int i = 0; i < mr; i++) {
-                __m256 y0 = _mm256_fmadd_ps(s0, _mm256_cvtepi32_ps(x0[i]), _mm256_castsi256_ps(tot0[i]));
-                __m256 y1 = _mm256_fmadd_ps(s1, _mm256_cvtepi32_ps(x1[i]), _mm256_castsi256_ps(tot1[i]));
+                __m256 y0 = _mm256_fmadd_ps(s0, _mm256_cvtepi32_ps(x0[i]),
+                                            _mm256_castsi256_ps(tot0[i]));
+                __m256 y1 = _mm256_fmadd_ps(s1, _mm256_cvtepi32_ps(x1[i]),
+                                            _mm256_castsi256_ps(tot1[i]));
                 if (scheme == F32_32_MIN) {
                     const __m256 s = _mm256_set1_ps(sums[i][g]);
                     y0 = _mm256_fmadd_ps(_mm256_load_ps(t[0].s.g.m[g]), s, y0);
@@ -171,17 +173,17 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
     }
 }
 
-#define TILE(name, scheme, chunk, mr)                                                             \
-    static __attribute__((noinline)) void tile_##name##_##mr(                                     \
-        const struct panel *t, const struct act_rows *a, int offset, float *c)                    \
-    {                                                                                             \
-        tile_body(scheme, chunk, mr, t, a, offset, c);                                            \
+#define TILE(name, scheme, chunk, mr)                                                              \
+    static __attribute__((noinline)) void tile_##name##_##mr(                                      \
+        const struct panel *t, const struct act_rows *a, int offset, float *c)                     \
+    {                                                                                              \
+        tile_body(scheme, chunk, mr, t, a, offset, c);                                             \
     }
-#define TILES(name, scheme, chunk)                                                                \
-    TILE(name, scheme, chunk, 1)                                                                  \
-    TILE(name, scheme, chunk, 2)                                                                  \
-    TILE(name, scheme, chunk, 3)                                                                  \
-    static tile_fn *const tiles_##name[MR + 1] = { NULL, tile_##name##_1, tile_##name##_2,        \
+#define TILES(name, scheme, chunk)                                                                 \
+    TILE(name, scheme, chunk, 1)                                                                   \
+    TILE(name, scheme, chunk, 2)                                                                   \
+    TILE(name, scheme, chunk, 3)                                                                   \
+    static tile_fn *const tiles_##name[MR + 1] = { NULL, tile_##name##_1, tile_##name##_2,         \
                                                    tile_##name##_3 };
 
 #endif

@@ -3,8 +3,9 @@
  * instructions want, and the scales beside them by row. Written over a vector type `vi` of LANES
  * dwords, which the including file chooses (x86_mm512.h, x86_mm256.h).
  *
- * A column is one vi: four consecutive columns of the weight (one dword) of every row. Bytes are split
- * and shifted after the transposition; shifts are 32 bits wide, a mask removes what crosses bytes. */
+ * A column is one vi: four consecutive columns of the weight (one dword) of every row. Bytes are
+ * split and shifted after the transposition; shifts are 32 bits wide, a mask removes what crosses
+ * bytes. */
 #ifndef PN_X86_UNPACK_H
 #define PN_X86_UNPACK_H
 
@@ -16,8 +17,10 @@
 struct panel {
     uint8_t w[64][4 * LANES]; /* [k/4][row][4]: q + offset of the type */
     union {
-        int32_t sc[16][LANES];           /* integer scale of each sub-block */
-        struct { float d[8][LANES], m[8][LANES]; } g; /* f32 scale, min of each group of 32 */
+        int32_t sc[16][LANES]; /* integer scale of each sub-block */
+        struct {
+            float d[8][LANES], m[8][LANES];
+        } g; /* f32 scale, min of each group of 32 */
     } s;
     int16_t mn[8][LANES][2]; /* mins of sub-blocks 2i, 2i + 1 */
     float d[LANES], dmin[LANES];
@@ -59,9 +62,9 @@ INLINE void store_pairs(int16_t out[2][LANES][2], vi v)
 
 /* ---- super-blocks of 256 ---- */
 
-/* Header of Q4_K and Q5_K: d, dmin, eight 6-bit scales and mins (quant/blocks.h, pn_unpack_scales_k). */
-INLINE void header_k(struct panel *p, const uint8_t *const *row,
-                                                           size_t at, size_t ahead)
+/* Header of Q4_K and Q5_K: d, dmin, eight 6-bit scales and mins (quant/blocks.h,
+ * pn_unpack_scales_k). */
+INLINE void header_k(struct panel *p, const uint8_t *const *row, size_t at, size_t ahead)
 {
     const vi m63 = vi_set1_8(63), m48 = vi_set1_8(48), m15 = vi_set1_8(15);
     vi h[4];
@@ -105,7 +108,8 @@ static inline void unpack_q5_k(struct panel *p, const uint8_t *const *row, size_
         for (int i = 0; i < 4; i++) {
             uint8_t (*w)[4 * LANES] = p->w + 16 * i + 4 * half;
             vi c[4];
-            columns4(c, row, at + offsetof(struct pn_q5_k, qs) + 32 * (size_t)i + 16 * (size_t)half, ahead);
+            columns4(c, row, at + offsetof(struct pn_q5_k, qs) + 32 * (size_t)i + 16 * (size_t)half,
+                     ahead);
             PRAGMA_UNROLL
             for (int j = 0; j < 4; j++) {
                 const vi t = i < 2 ? vi_sll(h[j], 4 - 2 * i) : vi_srl(h[j], 2 * i - 4);
@@ -144,7 +148,8 @@ static inline void unpack_q6_k(struct panel *p, const uint8_t *const *row, size_
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(w[j + 8], vi_or(vi_and(lo[j], m15), vi_and(vi_sll(hi[j], 2), m48)));
-            vi_store(w[j + 24], vi_or(vi_and(vi_srl(lo[j], 4), m15), vi_and(vi_srl(hi[j], 2), m48)));
+            vi_store(w[j + 24],
+                     vi_or(vi_and(vi_srl(lo[j], 4), m15), vi_and(vi_srl(hi[j], 2), m48)));
         }
     }
 }
@@ -173,16 +178,16 @@ static inline void unpack_q3_k(struct panel *p, const uint8_t *const *row, size_
         PRAGMA_UNROLL
         for (int half = 0; half < 2; half++) {
             uint8_t (*w)[4 * LANES] = p->w + 32 * half + 4 * part;
-            columns4(c, row, at + offsetof(struct pn_q3_k, qs) + 32 * (size_t)half +
-                                 16 * (size_t)part, ahead);
+            columns4(c, row,
+                     at + offsetof(struct pn_q3_k, qs) + 32 * (size_t)half + 16 * (size_t)part,
+                     ahead);
             PRAGMA_UNROLL
             for (int k = 0; k < 4; k++) {
                 const int bit = 4 * half + k;
                 PRAGMA_UNROLL
                 for (int j = 0; j < 4; j++) {
                     const vi t = bit < 2 ? vi_sll(h[j], 2 - bit) : vi_srl(h[j], bit - 2);
-                    vi_store(w[8 * k + j],
-                             vi_or(vi_and(vi_srl(c[j], 2 * k), m3), vi_and(t, m4)));
+                    vi_store(w[8 * k + j], vi_or(vi_and(vi_srl(c[j], 2 * k), m3), vi_and(t, m4)));
                 }
             }
         }
@@ -206,8 +211,9 @@ static inline void unpack_q2_k(struct panel *p, const uint8_t *const *row, size_
     for (int half = 0; half < 2; half++) {
         for (int part = 0; part < 2; part++) {
             uint8_t (*w)[4 * LANES] = p->w + 32 * half + 4 * part;
-            columns4(c, row, at + offsetof(struct pn_q2_k, qs) + 32 * (size_t)half +
-                                 16 * (size_t)part, ahead);
+            columns4(c, row,
+                     at + offsetof(struct pn_q2_k, qs) + 32 * (size_t)half + 16 * (size_t)part,
+                     ahead);
             PRAGMA_UNROLL
             for (int k = 0; k < 4; k++) {
                 /* scale 8 half + 2 k + part as an int16 in both halves of the lane */
@@ -234,8 +240,8 @@ INLINE __m128i iq4_table(void)
     return _mm_xor_si128(_mm_loadu_si128((const void *)pn_iq4_values), _mm_set1_epi8(SIGN_BIT));
 }
 
-static inline void unpack_iq4_xs(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                               size_t ahead)
+static inline void unpack_iq4_xs(struct panel *p, const uint8_t *const *row, size_t at,
+                                 int32_t cols, size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), one15 = vi_set1_32(15), one48 = vi_set1_32(48);
@@ -309,8 +315,8 @@ static inline void unpack_q4_0(struct panel *p, const uint8_t *const *row, size_
     }
 }
 
-static inline void unpack_iq4_nl(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                               size_t ahead)
+static inline void unpack_iq4_nl(struct panel *p, const uint8_t *const *row, size_t at,
+                                 int32_t cols, size_t ahead)
 {
     const vi m15 = vi_set1_8(15);
     const __m128i table = iq4_table();
@@ -349,8 +355,7 @@ static inline void unpack_q4_1(struct panel *p, const uint8_t *const *row, size_
 
 /* One group of 32 five-bit values: nibbles c, fifth bits qh. Four bits of qh are spread to bit 4 of
  * four bytes by one multiplication: its partial products do not overlap. */
-INLINE void store_q5(uint8_t (*w)[4 * LANES], const vi c[4],
-                                                           vi qh)
+INLINE void store_q5(uint8_t (*w)[4 * LANES], const vi c[4], vi qh)
 {
     const vi m15 = vi_set1_8(15), m16 = vi_set1_8(16), one15 = vi_set1_32(15);
     const vi spread = vi_set1_32(0x02040810);

@@ -10,15 +10,15 @@
 
 /* ---- element by element ---- */
 
-#define FOR_VECTORS(i, n, full, part)                                                             \
-    do {                                                                                          \
-        int32_t i = 0;                                                                            \
-        for (; i + 16 <= (n); i += 16)                                                            \
-            full;                                                                                 \
-        if (i < (n)) {                                                                            \
-            const int rest = (n) - i;                                                             \
-            part;                                                                                 \
-        }                                                                                         \
+#define FOR_VECTORS(i, n, full, part)                                                              \
+    do {                                                                                           \
+        int32_t i = 0;                                                                             \
+        for (; i + 16 <= (n); i += 16)                                                             \
+            full;                                                                                  \
+        if (i < (n)) {                                                                             \
+            const int rest = (n)-i;                                                                \
+            part;                                                                                  \
+        }                                                                                          \
     } while (0)
 
 INLINE vf silu_mul_16(vf g, vf u)
@@ -29,8 +29,9 @@ INLINE vf silu_mul_16(vf g, vf u)
 
 static void ISA(silu_mul)(float *y, const float *g, const float *u, int32_t n)
 {
-    FOR_VECTORS(i, n, vf_store(y + i, silu_mul_16(vf_load(g + i), vf_load(u + i))),
-                vf_store_n(y + i, silu_mul_16(vf_load_n(g + i, rest), vf_load_n(u + i, rest)), rest));
+    FOR_VECTORS(
+        i, n, vf_store(y + i, silu_mul_16(vf_load(g + i), vf_load(u + i))),
+        vf_store_n(y + i, silu_mul_16(vf_load_n(g + i, rest), vf_load_n(u + i, rest)), rest));
 }
 
 INLINE vf gelu_16(vf x)
@@ -48,8 +49,9 @@ static void ISA(gelu)(float *y, const float *x, int32_t n)
 static void ISA(axpy)(float *y, const float *x, float s, int32_t n)
 {
     const vf sv = vf_set1(s);
-    FOR_VECTORS(i, n, vf_store(y + i, vf_fma(sv, vf_load(x + i), vf_load(y + i))),
-                vf_store_n(y + i, vf_fma(sv, vf_load_n(x + i, rest), vf_load_n(y + i, rest)), rest));
+    FOR_VECTORS(
+        i, n, vf_store(y + i, vf_fma(sv, vf_load(x + i), vf_load(y + i))),
+        vf_store_n(y + i, vf_fma(sv, vf_load_n(x + i, rest), vf_load_n(y + i, rest)), rest));
 }
 
 static void ISA(add)(float *y, const float *x, int32_t n)
@@ -66,9 +68,9 @@ static void ISA(rmsnorm)(float *y, const float *x, const float *w, int32_t n, fl
     FOR_VECTORS(i, n, lanes = vf_fma(vf_load(x + i), vf_load(x + i), lanes),
                 lanes = vf_fma(vf_load_n(x + i, rest), vf_load_n(x + i, rest), lanes));
     const vf r = vf_set1(1.0f / sqrtf(vf_sum(lanes) / (float)n + eps));
-    FOR_VECTORS(i, n, vf_store(y + i, vf_mul(vf_mul(vf_load(x + i), r), vf_load(w + i))),
-                vf_store_n(y + i, vf_mul(vf_mul(vf_load_n(x + i, rest), r), vf_load_n(w + i, rest)),
-                           rest));
+    FOR_VECTORS(
+        i, n, vf_store(y + i, vf_mul(vf_mul(vf_load(x + i), r), vf_load(w + i))),
+        vf_store_n(y + i, vf_mul(vf_mul(vf_load_n(x + i, rest), r), vf_load_n(w + i, rest)), rest));
 }
 
 INLINE vf square_from(vf x, vf mean, vf lanes, int n)
@@ -91,8 +93,9 @@ static void ISA(layernorm)(float *y, const float *x, const float *w, const float
     FOR_VECTORS(i, n,
                 vf_store(y + i, vf_fma(vf_mul(vf_sub(vf_load(x + i), mean), r), vf_load(w + i),
                                        vf_load(b + i))),
-                vf_store_n(y + i, vf_fma(vf_mul(vf_sub(vf_load_n(x + i, rest), mean), r),
-                                         vf_load_n(w + i, rest), vf_load_n(b + i, rest)),
+                vf_store_n(y + i,
+                           vf_fma(vf_mul(vf_sub(vf_load_n(x + i, rest), mean), r),
+                                  vf_load_n(w + i, rest), vf_load_n(b + i, rest)),
                            rest));
 }
 
@@ -128,8 +131,10 @@ static void ISA(rope_inter)(float *x, const float *cs, const float *sn, int32_t 
     int32_t i = 0;
     for (; i + 4 <= n; i += 4) {
         const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
-        const __m256 c = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(cs + i)), twice);
-        const __m256 s = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(sn + i)), twice);
+        const __m256 c = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(cs + i)),
+                                                  twice);
+        const __m256 s = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(sn + i)),
+                                                  twice);
         const __m256 ab = _mm256_loadu_ps(x + 2 * i), ba = _mm256_permute_ps(ab, 0xb1);
         _mm256_storeu_ps(x + 2 * i, _mm256_fmaddsub_ps(ab, c, _mm256_mul_ps(ba, s)));
     }
@@ -186,7 +191,8 @@ static void ISA(quant_act)(struct pn_act *a, int32_t m_index, const float *x)
                 q = q8_round(vf_load_n(xb + 16 * g, rest), inverse);
             _mm_store_si128((void *)(a->q + cell * PN_QK + 16 * g), q);
             /* sums of eight q + 128 */
-            const __m128i sad = _mm_sad_epu8(_mm_xor_si128(q, _mm_set1_epi8(-128)), _mm_setzero_si128());
+            const __m128i sad = _mm_sad_epu8(_mm_xor_si128(q, _mm_set1_epi8(-128)),
+                                             _mm_setzero_si128());
             const int sum = _mm_cvtsi128_si32(sad) + _mm_extract_epi16(sad, 4) - 16 * 128;
             a->s16[cell * 16 + (size_t)g] = (int16_t)sum;
         }

@@ -141,8 +141,7 @@ INLINE vf vf_load_f16(const void *p)
 }
 INLINE vf vf_load_bf16(const void *p)
 {
-    return _mm512_castsi512_ps(
-        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
 }
 INLINE vf vf_from_i8(__m128i q)
 {
