@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include "cli/outfile.h"
 #include "cli/run.h"
@@ -44,6 +45,26 @@ static char *prompt_text(EditLine *el)
     snprintf(first, sizeof(first), "\1%s\1>\1%s\1 ", bold, off);
     snprintf(further, sizeof(further), "\1%s\1.\1%s\1 ", bold, off);
     return c->continued ? further : first;
+}
+
+/* libedit's own reader would block in read() when Ctrl-C came a moment before. */
+static int read_character(EditLine *el, wchar_t *out)
+{
+    (void)el;
+    char byte;
+    mbstate_t state = { 0 };
+    for (;;) {
+        if (!term_wait_readable(STDIN_FILENO))
+            return -1;
+        const ssize_t n = read(STDIN_FILENO, &byte, 1);
+        if (n <= 0)
+            return n < 0 && errno == EINTR ? -1 : 0;
+        const size_t used = mbrtowc(out, &byte, 1, &state);
+        if (used == (size_t)-1)
+            state = (mbstate_t){ 0 }; /* not a character: dropped */
+        else if (used != (size_t)-2)
+            return 1;
+    }
 }
 
 static bool make_folders(const char *path)
@@ -84,6 +105,7 @@ static bool editor_open(struct chat *c)
     if (c->history_path.len > 0)
         history(c->history, &ev, H_LOAD, c->history_path.data);
     el_set(c->el, EL_CLIENTDATA, c);
+    el_set(c->el, EL_GETCFN, read_character);
     el_set(c->el, EL_PROMPT_ESC, prompt_text, '\1');
     el_set(c->el, EL_EDITOR, "emacs");
     el_set(c->el, EL_HIST, history, c->history);
@@ -212,11 +234,13 @@ static void take_turn(struct chat *c, const struct pn_buf *message)
     struct answer a = { .model = c->m, .stream = true };
     const int32_t before = puna_session_length(c->session);
 
+    term_watch(c->session, true);
     int rc = append_message(c, message, &err);
     if (rc == 0) {
         rc = puna_generate(c->session, &c->params, answer_piece, &a, &result, &err);
         term_clear_progress();
     }
+    term_watch(NULL, true); /* a Ctrl-C at the prompt must not cancel the next answer */
     term_clear_interrupt();
     if (a.text.len > 0 && a.text.data[a.text.len - 1] != '\n')
         putchar('\n');
@@ -411,7 +435,7 @@ int repl(const struct run_settings *s, const puna_model *m, puna_session *sessio
     if (status == EXIT_OK)
         printf("%s%s, /help for help%s\n", term_style(STDOUT_FILENO, '2'),
                path_base(model_info(m).path), term_style(STDOUT_FILENO, '0'));
-    term_watch(session, true);
+    term_watch(NULL, true);
     for (bool on = status == EXIT_OK; on;) {
         fflush(stdout);
         switch (read_message(&c, &message)) {

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/term.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -22,9 +25,13 @@ double term_now(void)
 static _Atomic(puna_session *) watched;
 static atomic_bool watched_chat;
 static volatile sig_atomic_t pending_signal;
+/* The handler writes a byte here, so that poll() sees what a flag alone would not tell it: a signal
+ * that came just before, or one that another thread took. */
+static int wake_pipe[2] = { -1, -1 };
 
 static void on_signal(int sig)
 {
+    const int saved_errno = errno;
     const bool chat = atomic_load(&watched_chat) && sig == SIGINT;
     if (pending_signal != 0 && !chat) {
         signal(sig, SIG_DFL);
@@ -35,23 +42,27 @@ static void on_signal(int sig)
     puna_session *s = atomic_load(&watched);
     if (s != NULL)
         puna_session_cancel(s);
-    if (!chat && sig == SIGINT && isatty(STDERR_FILENO)) {
-        static const char note[] = "\nstopping; Ctrl-C again stops at once\n";
-        if (write(STDERR_FILENO, note, sizeof(note) - 1) < 0)
-            return; /* nobody to tell */
-    }
+    static const char note[] = "\nstopping; Ctrl-C again stops at once\n";
+    const bool tell = !chat && sig == SIGINT && isatty(STDERR_FILENO);
+    /* neither write can fail in a way that matters: a full pipe wakes as well */
+    ssize_t ignored = write(wake_pipe[1], "", 1);
+    ignored += tell ? write(STDERR_FILENO, note, sizeof(note) - 1) : 0;
+    (void)ignored;
+    errno = saved_errno;
 }
 
 void term_init(void)
 {
     signal(SIGPIPE, SIG_IGN);
+    if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) != 0)
+        wake_pipe[0] = wake_pipe[1] = -1;
     static const int caught[] = { SIGINT, SIGTERM, SIGHUP };
     for (size_t i = 0; i < sizeof(caught) / sizeof(caught[0]); i++) {
         struct sigaction old;
         /* one that the parent told us to ignore (nohup) stays ignored */
         if (sigaction(caught[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN)
             continue;
-        /* no SA_RESTART: reading a line at the chat's prompt must come back */
+        /* no SA_RESTART: reading a prompt from standard input must come back */
         struct sigaction sa = { .sa_handler = on_signal };
         sigemptyset(&sa.sa_mask);
         sigaction(caught[i], &sa, NULL);
@@ -71,8 +82,23 @@ bool term_interrupted(void)
 
 void term_clear_interrupt(void)
 {
-    if (pending_signal == SIGINT)
-        pending_signal = 0;
+    char bytes[64];
+    if (pending_signal != SIGINT)
+        return;
+    while (read(wake_pipe[0], bytes, sizeof(bytes)) > 0)
+        ;
+    pending_signal = 0;
+}
+
+bool term_wait_readable(int fd)
+{
+    struct pollfd p[] = { { .fd = fd, .events = POLLIN }, { .fd = wake_pipe[0], .events = POLLIN } };
+    while (!term_interrupted()) {
+        p[0].revents = 0;
+        if (poll(p, 2, -1) > 0 && p[0].revents != 0 && p[1].revents == 0)
+            return true;
+    }
+    return false;
 }
 
 void term_die_if_interrupted(void)

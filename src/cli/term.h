@@ -15,7 +15,11 @@ void term_init(void);
  * pressed, and does not announce itself. */
 void term_watch(puna_session *s, bool chat);
 bool term_interrupted(void);
+/* Forget a Ctrl-C; SIGTERM and SIGHUP stay. */
 void term_clear_interrupt(void);
+/* Wait until fd can be read: true, or until interrupted: false. Whichever thread the signal hits, and
+ * however shortly before the call, it is not missed. */
+bool term_wait_readable(int fd);
 /* End as the signal would have ended the program, so that the caller's shell sees it. */
 void term_die_if_interrupted(void);
 

@@ -52,10 +52,11 @@ ok run -m "$model" -i "$images/one.png" -p 'What is this?' --temp 0 -n 8
 sed -n '/^## assistant/,/^## user/p' "$tmp/saved.md" | sed '1,2d' | head -n "$(wc -l <"$tmp/out")" >"$tmp/first"
 cmp -s "$tmp/first" "$tmp/out" || fail "the chat's first answer differs from the single one"
 
-# the history is kept between chats, and the up key finds it; Ctrl-D leaves
+# the history is kept between chats, and Ctrl-P finds it; Ctrl-C drops the line; Ctrl-D leaves
 grep -q 'What' "$tmp/state/puna/history" || fail 'no history was saved'
 chat again -n 2 <<EOF
 expect >
+idle
 key p
 expect /exit
 key p
@@ -63,11 +64,15 @@ expect /save
 key c
 expect >
 idle
+send still there?
+expect reached -n 2
+expect >
+idle
 key d
 EOF
 
-# Ctrl-C at the prompt drops the line; during an answer it stops the answer, and the chat goes on
-chat stop --ignore-eos --cpu scalar --precise <<EOF
+# Ctrl-C during an answer stops the answer, and the chat goes on
+chat stop -t 2 --ignore-eos --cpu scalar --precise <<EOF
 expect >
 send tell me all
 expect tell me all
@@ -77,8 +82,8 @@ key c
 expect stopped
 expect >
 idle
-send half a line
-expect half a line
+send and more
+expect and more
 more
 key c
 expect stopped
