@@ -18,7 +18,11 @@ INLINE __m256i bcast4(const void *p)
     return _mm256_set1_epi32(v);
 }
 
-/* x[2][mr] += products of `steps` columns of four; w: two panels, `t1` bytes apart */
+/* gcc reorders integer sums into trees, which keep every product alive until the end: far more than
+ * sixteen registers. An empty instruction that "changes" the sum stops it. */
+#define KEEP(x) __asm__("" : "+x"(x))
+
+/* x[2][mr] += products of `steps` columns of four; w0, w1: two panels */
 INLINE void dot_steps(int mr, int chunk, int steps, __m256i x0[MR], __m256i x1[MR],
                       const uint8_t *w0, const uint8_t *w1, const int8_t *q)
 {
@@ -57,12 +61,16 @@ INLINE void dot_steps(int mr, int chunk, int steps, __m256i x0[MR], __m256i x1[M
                 }
                 y0[i] = k == k0 ? p0 : _mm256_add_epi16(y0[i], p0);
                 y1[i] = k == k0 ? p1 : _mm256_add_epi16(y1[i], p1);
+                KEEP(y0[i]);
+                KEEP(y1[i]);
             }
         }
         PRAGMA_UNROLL
         for (int i = 0; i < mr; i++) {
             x0[i] = _mm256_add_epi32(x0[i], _mm256_madd_epi16(y0[i], one));
             x1[i] = _mm256_add_epi32(x1[i], _mm256_madd_epi16(y1[i], one));
+            KEEP(x0[i]);
+            KEEP(x1[i]);
         }
     }
 #endif
