@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* puna: one program, one command per file. Exit status: 0 ok, 1 failed, 2 called wrongly. */
 #include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/term.h"
@@ -154,7 +156,8 @@ static int dispatch(int argc, char **argv)
         return EXIT_OK;
     }
     const bool help = strcmp(word, "help") == 0;
-    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || (help && argc == 2)) {
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 ||
+        (help && (argc == 2 || strcmp(argv[2], "help") == 0))) {
         print_help();
         return EXIT_OK;
     }
@@ -172,8 +175,19 @@ static int dispatch(int argc, char **argv)
     return run_command(cmd, argc - 1, argv + 1);
 }
 
+/* A standard stream that the caller closed would be taken by the next file opened, and what is meant
+ * for the reader would go into that file. The wrong mode makes its use the error that it is. */
+static void hold_standard_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            _exit(EXIT_FAILED);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    hold_standard_streams();
     setlocale(LC_CTYPE, ""); /* line editing; numbers stay in the C locale */
     term_init();
     const int status = finish_stdout(dispatch(argc, argv));

@@ -53,10 +53,12 @@ static int read_stdin(struct pn_buf *out, struct puna_error *err)
 {
     char part[65536];
     for (;;) {
+        if (!term_wait_readable(STDIN_FILENO))
+            return pn_fail(err, PUNA_E_CANCELLED, "interrupted");
         const ssize_t n = read(STDIN_FILENO, part, sizeof(part));
         if (n == 0)
             return 0;
-        if (n < 0 && errno == EINTR && !term_interrupted())
+        if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return pn_fail(err, PUNA_E_IO, "cannot read standard input: %s", strerror(errno));

@@ -74,6 +74,13 @@ full() # ARGS: exit 1 and a sentence, with stdout on a full disk and on a closed
     [ "$rc" -eq 0 ] || { [ "$rc" -eq 1 ] && grep -q 'Broken pipe' "$tmp/err"; } ||
         fail "puna $*: closed pipe, exit $rc: $(cat "$tmp/err")"
 }
+for fd in 0 1 2; do # a stream that the caller closed is not taken by a file
+    n_calls=$((n_calls + 1))
+    eval "\"\$puna\" logits -m \"\$model\" --ids 1 -o \"\$tmp/closed\$fd\" $fd>&-" || fail "stream $fd closed: exit $?"
+done
+cmp -s "$tmp/closed0" "$tmp/closed1" && cmp -s "$tmp/closed0" "$tmp/closed2" || fail 'a closed stream changes a file'
+n_calls=$((n_calls + 1))
+"$puna" tokenize -m "$model" -p Hello >&- 2>"$tmp/err" && fail 'standard output is closed, but no error'
 full --help
 full --version
 full run --help
