@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # One convenience library per tier; a tier's list is its one place.
-# While a list is empty, or no file has pn_kern_init_TIER, the tier counts as impossible.
-# The second is found out by configure: touch this file to make it look again.
+# While a list is empty, configure leaves the tier out.
 if HAVE_KERN_NEON
 noinst_LTLIBRARIES += libkern_neon.la
 libcore_la_LIBADD += libkern_neon.la
