@@ -14,15 +14,17 @@
 
 #include "cli/st_read.h"
 
+static struct st_file *opened[2]; /* what main closes at the end */
+static int n_opened;
+
 static const struct st_view *tensor(const char *path, const char *name, const char *dtype)
 {
     struct puna_error err = { 0 };
-    struct st_file *f; /* stays open until the program ends */
-    if (st_open(&f, path, &err) != 0) {
+    if (n_opened == 2 || st_open(&opened[n_opened], path, &err) != 0) {
         fprintf(stderr, "stcat: %s\n", err.message);
         exit(1);
     }
-    const struct st_view *v = st_find(f, name);
+    const struct st_view *v = st_find(opened[n_opened++], name);
     if (v == NULL || strcmp(v->dtype, dtype) != 0) {
         fprintf(stderr, "stcat: %s: no %s tensor '%s'\n", path, dtype, name);
         exit(1);
@@ -102,7 +104,7 @@ static int diff(char **args, int n)
     return worst <= strtod(args[0], NULL) ? 0 : 1;
 }
 
-int main(int argc, char **argv)
+static int obey(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "list") == 0 && argc == 3)
@@ -115,4 +117,12 @@ int main(int argc, char **argv)
         return diff(argv + 2, argc - 2);
     fprintf(stderr, "stcat: called wrongly\n");
     return 2;
+}
+
+int main(int argc, char **argv)
+{
+    const int status = obey(argc, argv);
+    for (int i = 0; i < n_opened; i++)
+        st_close(&opened[i]);
+    return status;
 }
