@@ -94,11 +94,12 @@ def vision_model(seed, work, opts):
     usable = []
     for f in files:
         img = Image.open(f)
-        try:  # transformers 4.49 lets extreme shapes become zero pixels wide
+        try:  # transformers 4.49 lets extreme shapes become zero pixels wide or high
             ref.pictures([img])
             usable.append((f, img))
-        except ValueError:
-            pass
+        except ValueError as e:
+            if "must be > 0" not in str(e):
+                raise
     tc, vc = cfg["text_config"], cfg["vision_config"]
     t = Tally(f"v{seed}", opts.tolerance)
     shape = (f"d {tc['hidden_size']}/{tc['num_attention_heads']}/{tc['num_key_value_heads']} L {tc['num_hidden_layers']} x "
@@ -113,11 +114,12 @@ def vision_model(seed, work, opts):
         hub2gguf.write_split(directory, text, proj)
         hub2gguf.write_combined(directory, comb)
         extra += [("split", text, ("--projector", proj)), ("combined", comb, ())]
-    for f, img in usable:  # encode
+    for number, (f, img) in enumerate(usable):  # encode
         px, ratio, tiles, rmask = ref.pictures([img])
         feats = ref.features(px, ratio, rmask)
         n = int(tiles[0])
-        for form, model, more in extra + [("full", directory, ("--full-tiles",))]:
+        forms = [extra[0], ("full", directory, ("--full-tiles",)), *extra[1:]]
+        for form, model, more in forms[:1] + forms[1 + number % 2::2]:
             where = f"encode {form} {model} {f} {img.mode} {img.size}"
             try:
                 e = puna.encode(model, [f], more=more)
@@ -139,6 +141,8 @@ def vision_model(seed, work, opts):
         more = more + same[int(rng.integers(len(same)))]
         check_logits(t, "meta", ref, model, ids, paths, images, prompt=prompt if k % 3 == 0 else None, more=more)
         if n:
+            if not zero and "--full-tiles" not in more:  # puna asks for it
+                more += ("--full-tiles",)
             check_logits(t, "hf", ref, model, ids, paths, images, hf=True, more=more)
     return t, shape, directory
 

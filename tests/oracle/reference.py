@@ -11,6 +11,7 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import numpy as np
+import PIL
 import torch
 import transformers
 from PIL import Image
@@ -21,6 +22,9 @@ from transformers import MllamaImageProcessor, PreTrainedTokenizerFast
 
 if not (4, 45) <= tuple(int(x) for x in transformers.__version__.split(".")[:2]) <= (4, 54):
     raise SystemExit(f"transformers {transformers.__version__} is not an oracle for mllama: use 4.45 ... 4.54")
+
+if int(PIL.__version__.split(".")[0]) >= 13:
+    raise SystemExit(f"Pillow {PIL.__version__} resizes vertically first when that is cheaper; use 9.4 ... 12.3")
 
 
 def load_safetensors(directory):
@@ -87,7 +91,7 @@ class Reference:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def pictures(self, images):
-        """PIL images -> pixel_values [n,4,3,S,S], aspect_ratio_ids [n], num_tiles [n]"""
+        """PIL images (not 1 or 3 pixels high: transformers takes those rows for channels) -> pixel_values [n,4,3,S,S], aspect_ratio_ids [n], num_tiles [n]"""
         p = self.processor([list(images)], return_tensors="np")
         return (p["pixel_values"][0].astype(np.float32), p["aspect_ratio_ids"][0], np.array(p["num_tiles"][0]),
                 p["aspect_ratio_mask"][0])
