@@ -113,6 +113,7 @@ INLINE void dot_columns(int chunk, int mr, int32x4_t x[MR][XV], const int8_t *w,
             PRAGMA_UNROLL
             for (int v = 0; v < 4; v++)
                 x[i][v] = vpadalq_s16(x[i][v], y[v]);
+            STAY_HERE;
         }
     }
 }
@@ -132,10 +133,12 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *p, const s
 {
     const int n_sub = scheme == INT_16 ? 16 : 8, steps = 16 / n_sub;
     const int chunk = scheme == INT_32 || scheme == F32_32 ? 2 : 4;
-    int32x4_t x[MR][XV], tot[MR][2]; /* tot: integers, or bits of f32 */
+    int32x4_t x[MR][XV], tot[MR][2]; /* tot in the integer schemes, y in the f32 ones */
+    float32x4_t y[MR][2];
     PRAGMA_UNROLL
     for (int i = 0; i < mr; i++) {
         tot[i][0] = tot[i][1] = vdupq_n_s32(0);
+        y[i][0] = y[i][1] = vdupq_n_f32(0.0f);
         PRAGMA_UNROLL
         for (int v = 0; v < XV; v++)
             x[i][v] = vdupq_n_s32(0);
@@ -166,11 +169,9 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *p, const s
                 const float32x4_t d = vld1q_f32(p->gd[g] + 4 * h), gm = vld1q_f32(p->gm[g] + 4 * h);
                 PRAGMA_UNROLL
                 for (int i = 0; i < mr; i++) {
-                    float32x4_t y = vreinterpretq_f32_s32(tot[i][h]);
-                    y = vfmaq_f32(y, d, vcvtq_f32_s32(rows4(x[i], h)));
+                    y[i][h] = vfmaq_f32(y[i][h], d, vcvtq_f32_s32(rows4(x[i], h)));
                     if (scheme == F32_32_MIN)
-                        y = vfmaq_n_f32(y, gm, (float)a->s32[8 * i + g]);
-                    tot[i][h] = vreinterpretq_s32_f32(y);
+                        y[i][h] = vfmaq_n_f32(y[i][h], gm, (float)a->s32[8 * i + g]);
                 }
             }
         }
@@ -179,9 +180,12 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *p, const s
     PRAGMA_UNROLL
     for (int i = 0; i < mr; i++) {
         PRAGMA_UNROLL
-        for (int h = 0; h < 2; h++)
-            finish4(scheme, p, h, scheme == INT_1_MIN ? rows4(x[i], h) : tot[i][h], a->s32 + 8 * i,
-                    a->s16 + 16 * i, a->d[i], c + PANEL * i + 4 * h);
+        for (int h = 0; h < 2; h++) {
+            const int32x4_t t = is_f32(scheme)        ? vreinterpretq_s32_f32(y[i][h])
+                                : scheme == INT_1_MIN ? rows4(x[i], h)
+                                                      : tot[i][h];
+            finish4(scheme, p, h, t, a->s32 + 8 * i, a->s16 + 16 * i, a->d[i], c + PANEL * i + 4 * h);
+        }
     }
 }
 

@@ -12,7 +12,8 @@ endif
 if HAVE_KERN_DOTPROD
 noinst_LTLIBRARIES += libkern_dotprod.la
 libcore_la_LIBADD += libkern_dotprod.la
-libkern_dotprod_la_SOURCES =
+libkern_dotprod_la_SOURCES = simd/arm/kern_dotprod.c simd/arm/arm_vf.h simd/arm/arm_unpack.h \
+	simd/arm/arm_tile_dot.h simd/arm/arm_mm.h
 libkern_dotprod_la_CFLAGS = $(KERN_CFLAGS) $(dotprod_CFLAGS)
 endif
 if HAVE_KERN_I8MM
