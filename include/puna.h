@@ -14,6 +14,10 @@
  *   allowed) with one sentence: what, where, what to do. On failure every out-pointer is NULL and nothing
  *   leaks. The library never prints and never exits.
  *
+ * STRUCTS
+ *   Parameter structs begin with their size, so that a program and a library of different ages fit together: fill them with
+ *   the init function (or set size to sizeof the struct) and change what you need. New fields come at the end.
+ *
  * UNITS   tokens and positions int32_t, bytes size_t, times in seconds (double), sizes of pictures in pixels.
  * STRINGS UTF-8. Text given with a length may contain NUL bytes.
  *
@@ -97,7 +101,11 @@ struct puna_model_params {
     puna_progress_fn progress;
     void *progress_user;
 };
-PUNA_API void puna_model_params_init(struct puna_model_params *p);
+PUNA_API void puna_model_params_init_sized(struct puna_model_params *p, size_t size);
+static inline void puna_model_params_init(struct puna_model_params *p)
+{
+    puna_model_params_init_sized(p, sizeof *p);
+}
 
 /* name: a Hugging Face directory, a .gguf file, an Ollama name ("llama3.2-vision", found in $OLLAMA_MODELS,
  * ~/.ollama/models, /usr/share/ollama/.ollama/models), or NULL: the demonstration model that comes with puna
@@ -110,7 +118,7 @@ PUNA_API void puna_model_close(puna_model **model);
 
 /* What the model is. Strings belong to the model. */
 struct puna_model_info {
-    size_t size; /* set by the caller to sizeof */
+    size_t size; /* sizeof(struct puna_model_info): set it before the call */
     const char *path, *format; /* "safetensors", "gguf (combined)", "gguf (split)", "gguf (text)" */
     const char *note;          /* something corrected on loading, or "" */
     const char *tier;          /* kernel tier in use */
@@ -190,8 +198,7 @@ PUNA_API void puna_free(void *p);
 
 /* ------------------------------------------------------------------------------------- pictures */
 
-struct puna_image_params {
-    size_t size;            /* sizeof */
+struct puna_image_params {   /* frozen: it lies inside puna_session_params */
     int64_t max_pixels;     /* 0: 64 Mi */
     size_t max_bytes;       /* 0: 64 MiB */
     double max_seconds;     /* decoder CPU time; 0: 20 */
@@ -235,7 +242,11 @@ struct puna_session_params {
     puna_progress_fn progress;
     void *progress_user;
 };
-PUNA_API void puna_session_params_init(struct puna_session_params *p);
+PUNA_API void puna_session_params_init_sized(struct puna_session_params *p, size_t size);
+static inline void puna_session_params_init(struct puna_session_params *p)
+{
+    puna_session_params_init_sized(p, sizeof *p);
+}
 /* Bytes a session with these parameters and n_images pictures will use besides the mapped file:
  * KV cache, cross-attention K/V, scratch. Fields filled even when it would not fit. */
 struct puna_memory_plan {
@@ -266,7 +277,8 @@ PUNA_API PUNA_CHECK int puna_session_chat(puna_session *s, const struct puna_mes
 /* Number of tokens in the conversation, and token i. */
 PUNA_API int32_t puna_session_length(const puna_session *s);
 PUNA_API int32_t puna_session_token(const puna_session *s, int32_t i);
-/* Forget everything from position n on (pictures placed there too; their K/V stay cached by content). */
+/* Forget everything from position n on (pictures placed there too; their K/V stay cached by content), and pictures
+ * that were added but not placed yet. */
 PUNA_API PUNA_CHECK int puna_session_rewind(puna_session *s, int32_t n, struct puna_error *err);
 
 /* Compute all pending tokens. logits != NULL: called for each of them in order with f32 [n_vocab]
@@ -302,7 +314,11 @@ struct puna_gen_params {
     int32_t top_logprobs;     /* 0..20: alternatives reported per token; -1: no log-probabilities */
 };
 /* Defaults of the model's generation config. */
-PUNA_API void puna_gen_params_init(struct puna_gen_params *p, const puna_model *m);
+PUNA_API void puna_gen_params_init_sized(struct puna_gen_params *p, size_t size, const puna_model *m);
+static inline void puna_gen_params_init(struct puna_gen_params *p, const puna_model *m)
+{
+    puna_gen_params_init_sized(p, sizeof *p, m);
+}
 
 struct puna_token_prob { int32_t id; float logprob; };
 struct puna_piece {

@@ -15,11 +15,16 @@
 #define MAX_THREADS 1024
 #define MAX_TOKENIZER_JSON ((size_t)256 << 20)
 
-void puna_model_params_init(struct puna_model_params *p)
+static void model_defaults(struct puna_model_params *p)
 {
-    memset(p, 0, sizeof *p);
-    p->size = sizeof *p;
-    p->cross_permuted = -1;
+    *p = (struct puna_model_params){.size = sizeof *p, .cross_permuted = -1};
+}
+
+void puna_model_params_init_sized(struct puna_model_params *p, size_t size)
+{
+    struct puna_model_params d;
+    model_defaults(&d);
+    PN_GIVE(p, size, d);
 }
 
 /* A whole positive number in an environment variable; 0: unset. */
@@ -107,7 +112,7 @@ int puna_model_open(puna_model **out, const char *name, const struct puna_model_
 {
     *out = NULL;
     struct puna_model_params p;
-    puna_model_params_init(&p);
+    model_defaults(&p);
     if (params)
         PN_TAKE(p, params);
     char demo[4096];
@@ -219,10 +224,7 @@ void puna_model_get_info(const puna_model *model, struct puna_model_info *info)
     }
     for (size_t f = 0; f < m->src->n_maps; f++)
         i.file_bytes += m->src->maps[f]->size;
-    /* a caller built against an older header gets what it has room for */
-    const size_t size = info->size && info->size < sizeof i ? info->size : sizeof i;
-    i.size = size;
-    memcpy(info, &i, size);
+    PN_GIVE(info, info->size ? info->size : sizeof i, i);
 }
 
 int puna_model_tensor(const puna_model *model, size_t i, struct puna_tensor_info *out)
@@ -258,8 +260,7 @@ int puna_model_tensor_read(const puna_model *model, size_t i, float *dst, size_t
 int puna_session_open(puna_session **out, const puna_model *m, const struct puna_session_params *params,
                       struct puna_error *err)
 {
-    struct puna_session_params p;
-    puna_session_params_init(&p);
+    struct puna_session_params p = {.size = sizeof p};
     if (params)
         PN_TAKE(p, params);
     return pn_session_open(out, m->m, m->vocab, &p, err);
@@ -268,14 +269,21 @@ int puna_session_open(puna_session **out, const puna_model *m, const struct puna
 int puna_plan_memory(const puna_model *m, const struct puna_session_params *params,
                      struct puna_memory_plan *plan)
 {
-    struct puna_session_params p;
-    puna_session_params_init(&p);
+    struct puna_session_params p = {.size = sizeof p};
     if (params)
         PN_TAKE(p, params);
     return pn_session_plan(m->m, &p, plan);
 }
 
-void puna_gen_params_init(struct puna_gen_params *p, const puna_model *m)
+void puna_session_params_init_sized(struct puna_session_params *p, size_t size)
 {
-    pn_gen_defaults(p, &m->m->hp);
+    const struct puna_session_params d = {.size = sizeof d};
+    PN_GIVE(p, size, d);
+}
+
+void puna_gen_params_init_sized(struct puna_gen_params *p, size_t size, const puna_model *m)
+{
+    struct puna_gen_params d;
+    pn_gen_defaults(&d, &m->m->hp);
+    PN_GIVE(p, size, d);
 }

@@ -16,7 +16,7 @@ int puna_encode_image(const puna_model *model, const void *bytes, size_t len,
     const struct pn_hparams *hp = &m->hp;
     if (!m->vision)
         return pn_fail(err, PUNA_E_UNSUPPORTED, "%s is a text model: it takes no pictures", m->src->path);
-    const struct puna_image_params none = {.size = sizeof none};
+    const struct puna_image_params none = {0};
     const double t0 = pn_now();
     struct pn_rgb img = {0};
     struct pn_tiling t;
@@ -47,13 +47,16 @@ int puna_encode_image(const puna_model *model, const void *bytes, size_t len,
         out->vision_features = calloc(n, sizeof *out->vision_features);
         if (!out->vision_features)
             rc = pn_fail_memory(err, n * sizeof *out->vision_features, "a picture's features");
+        bool full = flags & PUNA_ENCODE_FULL;
+        if (!rc)
+            rc = pn_vision_must_be_full(m, t.ratio_id, out->n_tiles, &full, err);
         if (!rc) {
             const struct pn_vision_job job = {.pixels = out->pixel_values,
                                               .tiles_h = t.tiles_h,
                                               .tiles_w = t.tiles_w,
                                               .ratio_id = t.ratio_id,
                                               .precise = flags & PUNA_ENCODE_PRECISE,
-                                              .full = flags & PUNA_ENCODE_FULL,
+                                              .full = full,
                                               .features = out->vision_features};
             rc = pn_vision_encode(m, &job, err);
         }

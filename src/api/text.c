@@ -43,7 +43,10 @@ int puna_chat_render(char **out, size_t *len, const struct puna_message *message
 {
     *out = NULL;
     struct pn_chat_text t = {0};
-    int rc = pn_chat_render(&t, messages, n, opts, err);
+    struct puna_chat_opts o = {.size = sizeof o};
+    if (opts)
+        PN_TAKE(o, opts);
+    int rc = pn_chat_render(&t, messages, n, &o, err);
     if (!rc) {
         *out = malloc(t.text.len + 1);
         if (!*out) {

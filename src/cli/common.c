@@ -47,7 +47,6 @@ const char *const kv_type_names[] = {
 struct puna_image_params image_params(const struct session_settings *s)
 {
     return (struct puna_image_params){
-        .size = sizeof(struct puna_image_params),
         .max_pixels = s->max_pixels,
         .keep_orientation = s->keep_orientation,
     };

@@ -304,6 +304,12 @@ static int check_sizes(const struct pn_hparams *hp, const char *path, struct pun
     if (hp->vision && hp->v_dim > PN_MAX_V_DIM)
         return pn_fail(err, PUNA_E_UNSUPPORTED, "%s: a vision width of %" PRId32 " is too large (at most %d)",
                        path, hp->v_dim, PN_MAX_V_DIM);
+    /* token counts and rows of the tile tables are int32_t everywhere */
+    const int64_t grid = hp->vision ? hp->v_image / hp->v_patch : 0, tokens = (grid * grid + 8) * hp->v_tiles;
+    if (hp->vision && (tokens > PN_MAX_V_TOKENS || tokens * hp->v_dim > INT32_MAX))
+        return pn_fail(err, PUNA_E_UNSUPPORTED,
+                       "%s: %" PRId32 " tiles of %" PRId32 " pixels in patches of %" PRId32 " make too many tokens",
+                       path, hp->v_tiles, hp->v_image, hp->v_patch);
     return 0;
 }
 
@@ -403,12 +409,12 @@ static int lazy_read(struct pn_model *m, struct puna_error *err)
         READ(l->ffn_norm);
         READ(l->q_norm);
         READ(l->k_norm);
+        READ(l->attn_gate);
+        READ(l->mlp_gate); /* last: its presence says that the layer is complete; nothing can fail behind it */
         if (m->src->quirks.cross_permuted) {
             permute_norm(l->q_norm.v, m->hp.head_dim);
             permute_norm(l->k_norm.v, m->hp.head_dim);
         }
-        READ(l->attn_gate);
-        READ(l->mlp_gate);
         l->attn_gate.v[0] = tanhf(l->attn_gate.v[0]);
         l->mlp_gate.v[0] = tanhf(l->mlp_gate.v[0]);
     }
@@ -428,12 +434,12 @@ static int lazy_read(struct pn_model *m, struct puna_error *err)
             if (s) {
                 READ(l->gate_attn);
                 READ(l->gate_ffn);
-                if (raw || m->src->quirks.global_gates_raw) {
-                    l->gate_attn.v[0] = tanhf(l->gate_attn.v[0]);
-                    l->gate_ffn.v[0] = tanhf(l->gate_ffn.v[0]);
-                }
             }
-            READ(l->fc2_b); /* last: its presence says that the layer is complete */
+            READ(l->fc2_b); /* last, as above */
+            if (s && (raw || m->src->quirks.global_gates_raw)) {
+                l->gate_attn.v[0] = tanhf(l->gate_attn.v[0]);
+                l->gate_ffn.v[0] = tanhf(l->gate_ffn.v[0]);
+            }
         }
     }
     READ(v->class_embd);
@@ -442,17 +448,16 @@ static int lazy_read(struct pn_model *m, struct puna_error *err)
     READ(v->post_ln_w);
     READ(v->post_ln_b);
     READ(v->proj_b);
-    struct pn_vec *gates[] = {&v->pos_gate, &v->tile_gate, &v->pre_gate, &v->post_gate};
-    for (int i = 0; i < 4; i++)
-        READ(*gates[i]);
+    READ(v->pos_gate);
+    READ(v->pre_gate);
+    READ(v->post_gate);
+    /* one gate g serves both terms; the GGUF forms store them apart, already transformed */
+    if (raw)
+        v->tile_gate = (struct pn_vec){v->pos_gate.t, NULL, 1};
+    READ(v->tile_gate);
     if (raw) {
-        /* one gate g serves both terms; the GGUF forms store them apart, already transformed */
-        float *pair = pn_arena_alloc(m->mem, sizeof *pair);
-        if (!pair)
-            return pn_fail_memory(err, sizeof *pair, "a gate");
-        pair[0] = tanhf(v->pos_gate.v[0]);
-        v->tile_gate.v = pair;
-        v->pos_gate.v[0] = 1 - pair[0];
+        v->tile_gate.v[0] = tanhf(v->tile_gate.v[0]);
+        v->pos_gate.v[0] = 1 - v->tile_gate.v[0];
         v->pre_gate.v[0] = tanhf(v->pre_gate.v[0]);
         v->post_gate.v[0] = tanhf(v->post_gate.v[0]);
     }

@@ -17,7 +17,8 @@
 
 struct puna_error;
 
-#define PN_MAX_V_DIM 32768 /* vision width the encoder's scratch is made for */
+#define PN_MAX_V_DIM 32768       /* vision width the encoder's scratch is made for */
+#define PN_MAX_V_TOKENS (1 << 20) /* tokens of one picture */
 
 /* A matrix W[n][k] as it lies in the file. */
 struct pn_weight {
@@ -201,7 +202,7 @@ struct pn_vision_job {
     const float *pixels;      /* [tiles_h*tiles_w][3][S][S] */
     int32_t tiles_h, tiles_w, ratio_id;
     bool precise;
-    bool full;                /* no empty-tile reduction */
+    bool full;                /* no empty-tile reduction (see pn_vision_must_be_full) */
     enum pn_kv_type kv_type;  /* of the cross K/V */
     bool hf_rows;             /* padding tiles' K/V too */
     float *features;          /* NULL or [n real tiles][n_pos][n_out] */
@@ -215,7 +216,12 @@ int pn_cross_open(struct pn_cross **out, const struct pn_model *m, enum pn_kv_ty
 void pn_cross_close(struct pn_cross **c);
 size_t pn_cross_bytes(const struct pn_model *m, enum pn_kv_type type, int32_t n_tiles, bool hf_rows,
                       bool full);
-size_t pn_vision_scratch_bytes(const struct pn_model *m, int32_t n_tiles, bool precise, bool full);
+/* Bytes the encoder takes for a picture while it works, its pixels included. */
+size_t pn_vision_scratch_bytes(const struct pn_model *m, int32_t n_tiles, bool precise, bool full,
+                               bool hf_rows);
+/* Sets *full when this ratio's rows of the tile tables forbid the empty-tile reduction. */
+int pn_vision_must_be_full(struct pn_model *m, int32_t ratio_id, int32_t n_tiles, bool *full,
+                           struct puna_error *err);
 int pn_vision_encode(struct pn_model *m, const struct pn_vision_job *job, struct puna_error *err);
 
 #endif

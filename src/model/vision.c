@@ -8,7 +8,7 @@
  *
  *   Claim. All missing tiles stay identical to each other, and the zero tokens within one tile stay identical to
  *   each other, through every layer. Proof by induction: they start equal (pixels 0, the patch convolution has no
- *   bias, the tile tables' rows for missing tiles are zero - which is checked, see tables_are_zero() - and
+ *   bias, the tile tables' rows for missing tiles are zero - which is checked, see pn_vision_must_be_full() - and
  *   class and position embeddings do not depend on the tile; zero tokens start as zeros); a layer's output for a
  *   token depends only on the token's own vector, the multiset of (key, value) pairs it may see, and weights;
  *   two padding tokens may see the same pairs (all real ones). The post-tile embedding adds one vector per tile.
@@ -130,35 +130,45 @@ static size_t layout(struct enc *e, const struct pn_model *m, int32_t n_real_til
     return at;
 }
 
-size_t pn_vision_scratch_bytes(const struct pn_model *m, int32_t n_tiles, bool precise, bool full)
+size_t pn_vision_scratch_bytes(const struct pn_model *m, int32_t n_tiles, bool precise, bool full,
+                               bool hf_rows)
 {
     struct enc e = {0};
-    return layout(&e, m, n_tiles, precise, full, false, m->threads, NULL);
+    const size_t S = (size_t)m->hp.v_image;
+    return layout(&e, m, n_tiles, precise, full, hf_rows, m->threads, NULL) +
+           (size_t)n_tiles * (size_t)m->hp.v_channels * S * S * sizeof(float);
 }
 
-/* The condition of the reduction: for this ratio id, every row that a missing tile would be given is zero. */
-static bool row_is_zero(const struct enc *e, const struct pn_weight *w, int64_t id, int64_t col, int64_t n,
+static bool row_is_zero(const struct pn_kern *k, const struct pn_weight *w, int64_t id, int64_t col, int64_t n,
                         float *tmp, int64_t tmp_n)
 {
     for (int64_t c = 0; c < n; c += tmp_n) {
-        const int64_t k = n - c < tmp_n ? n - c : tmp_n;
-        pn_weight_row(e->kern, w, id, col + c, k, tmp);
-        for (int64_t i = 0; i < k; i++)
+        const int64_t m = n - c < tmp_n ? n - c : tmp_n;
+        pn_weight_row(k, w, id, col + c, m, tmp);
+        for (int64_t i = 0; i < m; i++)
             if (tmp[i] != 0.0f)
                 return false;
     }
     return true;
 }
 
-static bool tables_are_zero(const struct enc *e, int32_t n_real_tiles, float *tmp, int64_t tmp_n)
+/* The condition of the reduction: for this ratio id, every row that a missing tile would be given is zero. */
+int pn_vision_must_be_full(struct pn_model *m, int32_t ratio_id, int32_t n_tiles, bool *full,
+                           struct puna_error *err)
 {
-    const struct pn_hparams *hp = &e->m->hp;
-    const struct pn_vision *v = e->m->vision;
-    const int64_t D = hp->v_dim, PD = D * v->n_pos, missing = hp->v_tiles - n_real_tiles;
-    const int64_t id = e->job->ratio_id;
-    return row_is_zero(e, &v->pre_tile, id, n_real_tiles * D, missing * D, tmp, tmp_n) &&
-           row_is_zero(e, &v->post_tile, id, n_real_tiles * D, missing * D, tmp, tmp_n) &&
-           row_is_zero(e, &v->tile_embd, id, n_real_tiles * PD, missing * PD, tmp, tmp_n);
+    const struct pn_vision *v = m->vision;
+    const int64_t D = m->hp.v_dim, PD = D * v->n_pos, missing = m->hp.v_tiles - n_tiles;
+    if (*full || !missing)
+        return 0;
+    enum { TMP = 8192 }; /* a multiple of every block */
+    float *tmp = pn_calloc_array(TMP, sizeof *tmp);
+    if (!tmp)
+        return pn_fail_memory(err, TMP * sizeof *tmp, "the tile tables");
+    *full = !row_is_zero(&m->kern, &v->pre_tile, ratio_id, n_tiles * D, missing * D, tmp, TMP) ||
+            !row_is_zero(&m->kern, &v->post_tile, ratio_id, n_tiles * D, missing * D, tmp, TMP) ||
+            !row_is_zero(&m->kern, &v->tile_embd, ratio_id, n_tiles * PD, missing * PD, tmp, TMP);
+    pn_free(tmp);
+    return 0;
 }
 
 /* ------------------------------------------------------------------------- pieces of a layer */
@@ -513,20 +523,7 @@ int pn_vision_encode(struct pn_model *m, const struct pn_vision_job *job, struct
     const struct pn_hparams *hp = &m->hp;
     const int32_t n_real_tiles = job->tiles_h * job->tiles_w, missing = hp->v_tiles - n_real_tiles;
     struct enc e = {.m = m, .kern = &m->kern, .job = job};
-    bool full = job->full;
-    if (!full && missing) {
-        /* table rows need not be a multiple of this buffer; types with blocks are (bind checked the rows) */
-        enum { TMP = 8192 };
-        float *tmp = pn_calloc_array(TMP, sizeof *tmp);
-        if (!tmp)
-            return pn_fail_memory(err, TMP * sizeof *tmp, "the tile tables");
-        full = !tables_are_zero(&e, n_real_tiles, tmp, TMP);
-        pn_free(tmp);
-        if (full && job->cross && job->hf_rows)
-            return pn_fail(err, PUNA_E_UNSUPPORTED,
-                           "%s: the tile tables give missing tiles a position of their own; "
-                           "use full tiles together with the Hugging Face row rule", m->src->path);
-    }
+    const bool full = job->full;
     e.thread = calloc((size_t)m->threads, sizeof *e.thread);
     const bool pad = job->hf_rows;
     const size_t bytes = layout(&e, m, n_real_tiles, job->precise, full, pad, m->threads, NULL);

@@ -38,8 +38,8 @@ void pn_pool_run(int threads, pn_team_fn fn, void *arg);
 /* All threads of the team reach this before any goes on. */
 void pn_barrier(const struct pn_team *t);
 
-/* Begin a step (all threads call it; a barrier lies between two steps that share data, and at the
- * latest between a step and its successor's successor). */
+/* Begin a step. All threads call it, and a barrier lies between any two steps: thread 0 clears the next step's
+ * counter in this one, which the barrier makes visible before anyone takes from it. */
 static inline void pn_step(struct pn_team *t)
 {
     t->step++;

@@ -77,6 +77,11 @@ static bool is_end(const struct pn_hparams *hp, int32_t id)
     return false;
 }
 
+static bool at_limit(const puna_session *s, const struct puna_gen_params *p, const struct puna_gen_result *r)
+{
+    return (p->max_tokens >= 0 && r->n_generated >= p->max_tokens) || s->tokens.len >= (size_t)s->par.ctx;
+}
+
 static int generate(puna_session *s, const struct puna_gen_params *p, struct pn_sampler *sampler,
                     struct stream *st, puna_piece_fn fn, void *user, struct puna_gen_result *r,
                     struct puna_error *err)
@@ -86,6 +91,11 @@ static int generate(puna_session *s, const struct puna_gen_params *p, struct pn_
     const double t0 = pn_now();
     double t1 = t0;
     for (;;) {
+        /* the last token stays pending: a pass for logits nobody will look at would only cost time */
+        if (r->n_generated && at_limit(s, p, r)) {
+            r->finish = PUNA_FINISH_LENGTH;
+            break;
+        }
         if (!s->last_logits && s->n_eval == (int32_t)s->tokens.len && s->n_eval > 0)
             s->n_eval--; /* after a rewind: the last row again, for its logits */
         int rc = pn_session_eval(s, NULL, NULL, err);
@@ -101,8 +111,7 @@ static int generate(puna_session *s, const struct puna_gen_params *p, struct pn_
             r->finish = PUNA_FINISH_CANCELLED;
             return pn_fail(err, PUNA_E_CANCELLED, "cancelled");
         }
-        if ((p->max_tokens >= 0 && r->n_generated >= p->max_tokens) ||
-            s->tokens.len >= (size_t)s->par.ctx) {
+        if (at_limit(s, p, r)) {
             r->finish = PUNA_FINISH_LENGTH;
             break;
         }

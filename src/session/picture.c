@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pictures of a session: decoded when added (so that errors come early), encoded when the first token that sees
- * them is computed, kept by content as cross-attention keys and values. */
+ * them is computed, kept by content as cross-attention keys and values while memory lasts. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,17 +121,43 @@ static size_t cross_total(const puna_session *s)
     return n;
 }
 
+/* Drop keys and values that no row still to be computed can see, longest unused first, until `need` bytes fit:
+ * pictures the conversation does not hold, then those before the last run. A rewind makes them again. */
+static bool make_room(puna_session *s, size_t need)
+{
+    for (;;) {
+        if (s->planned + cross_total(s) + need <= s->budget)
+            return true;
+        struct pn_picture *oldest = NULL;
+        for (struct pn_picture *p = s->pictures; p; p = p->next) {
+            bool needed = !p->cross;
+            for (int32_t i = s->first_needed; i < s->n_placed; i++)
+                needed |= s->placed[i] == p;
+            if (!needed && (!oldest || (p->refs == 0) > (oldest->refs == 0) ||
+                            ((p->refs == 0) == (oldest->refs == 0) && p->used < oldest->used)))
+                oldest = p;
+        }
+        if (!oldest)
+            return false;
+        pn_cross_close(&oldest->cross);
+    }
+}
+
 int pn_picture_encode(puna_session *s, struct pn_picture *p, struct puna_error *err)
 {
     if (p->cross)
         return 0;
     const double t0 = pn_now();
     struct pn_model *m = s->m;
-    const bool precise = s->par.precise, full = s->par.full_tiles, hf = s->par.hf_rows;
+    const bool precise = s->par.precise, hf = s->par.hf_rows;
     const int32_t S = m->hp.v_image, n = p->tiling.tiles_h * p->tiling.tiles_w;
+    bool full = s->par.full_tiles;
+    int rc = pn_vision_must_be_full(m, p->tiling.ratio_id, n, &full, err);
+    if (rc)
+        return rc;
     const size_t need = pn_cross_bytes(m, s->kv_type, n, hf, full) +
-                        pn_vision_scratch_bytes(m, n, precise, full);
-    if (s->planned + cross_total(s) + need > s->budget)
+                        pn_vision_scratch_bytes(m, n, precise, full, hf);
+    if (!make_room(s, need))
         return pn_fail(err, PUNA_E_MEMORY,
                        "this picture needs %zu MiB of memory beside the %zu MiB in use, %zu MiB can be had; "
                        "use a smaller context, fewer or smaller pictures, or --kv-type q8_0",
@@ -140,7 +166,7 @@ int pn_picture_encode(puna_session *s, struct pn_picture *p, struct puna_error *
     if (!pixels)
         return pn_fail_memory(err, (size_t)n * 3 * (size_t)S * (size_t)S * sizeof *pixels, "a picture's tiles");
     struct pn_cross *cross = NULL;
-    int rc = pn_image_tiles(pixels, &p->rgb, &p->tiling, S, m->hp.mean, m->hp.std, err);
+    rc = pn_image_tiles(pixels, &p->rgb, &p->tiling, S, m->hp.mean, m->hp.std, err);
     if (!rc)
         rc = pn_cross_open(&cross, m, s->kv_type, n, hf, full, err);
     if (!rc) {
@@ -164,7 +190,6 @@ int pn_picture_encode(puna_session *s, struct pn_picture *p, struct puna_error *
         return rc;
     }
     p->cross = cross;
-    pn_rgb_free(&p->rgb);
     s->n_encoded++;
     s->image_seconds += pn_now() - t0;
     return 0;

@@ -85,9 +85,7 @@ int pn_session_plan(const struct pn_model *m, const struct puna_session_params *
     if (m->vision) {
         const int32_t t = m->hp.v_tiles;
         plan->cross_bytes_per_image = pn_cross_bytes(m, kv, t, par->hf_rows, par->full_tiles);
-        plan->vision_scratch_bytes =
-            pn_vision_scratch_bytes(m, t, precise, par->full_tiles) +
-            (size_t)t * 3 * (size_t)m->hp.v_image * (size_t)m->hp.v_image * sizeof(float);
+        plan->vision_scratch_bytes = pn_vision_scratch_bytes(m, t, precise, par->full_tiles, par->hf_rows);
     }
     plan->available_bytes = par->max_memory ? par->max_memory : pn_memory_available();
     return 0;

@@ -86,12 +86,6 @@ void puna_session_close(puna_session **ps)
     free(s);
 }
 
-void puna_session_params_init(struct puna_session_params *p)
-{
-    memset(p, 0, sizeof *p);
-    p->size = sizeof *p;
-}
-
 int32_t puna_session_length(const puna_session *s)
 {
     return (int32_t)s->tokens.len;
@@ -225,8 +219,8 @@ int puna_session_chat(puna_session *s, const struct puna_message *messages, size
                        "%" PRId32 " pictures wait for an <|image|> in raw text; a chat message brings its own",
                        s->n_queue);
     struct puna_chat_opts o = {.size = sizeof o};
-    if (opts)
-        o = *opts;
+    if (opts) /* one built against an older header is shorter */
+        memcpy(&o, opts, opts->size && opts->size < sizeof o ? opts->size : sizeof o);
     if (s->tokens.len)
         o.no_bos = 1;
     struct pn_picture **pics = NULL;
@@ -248,10 +242,10 @@ int puna_session_chat(puna_session *s, const struct puna_message *messages, size
     struct pn_ids ids = {0};
     /* An answer cut short by a limit or a stop string has no end token yet: the template wants one. */
     const size_t len = s->tokens.len;
-    bool open_answer = len > 0;
+    const int32_t eot = pn_vocab_special(s->vocab, "<|eot_id|>");
+    bool open_answer = len > 0 && s->tokens.v[len - 1] != eot;
     for (int32_t i = 0; len && i < s->m->hp.n_eos; i++)
         open_answer &= s->tokens.v[len - 1] != s->m->hp.eos[i];
-    const int32_t eot = pn_vocab_special(s->vocab, "<|eot_id|>");
     if (!rc && open_answer && eot >= 0 && !pn_ids_push(&ids, eot))
         rc = pn_fail_memory(err, sizeof eot, "the tokens");
     if (!rc)
@@ -288,6 +282,8 @@ int puna_session_rewind(puna_session *s, int32_t n, struct puna_error *err)
     }
     while (s->n_placed && s->placed_at[s->n_placed - 1] >= n)
         pn_picture_unref(s, s->placed[--s->n_placed]);
+    while (s->n_queue)
+        pn_picture_unref(s, s->queue[--s->n_queue]);
     return 0;
 }
 
@@ -307,10 +303,17 @@ static void visible(const puna_session *s, int32_t pos, int32_t *lo, int32_t *hi
     *lo = n ? n - 1 : 0;
 }
 
-static int encode_pictures(puna_session *s, int32_t before, struct puna_error *err)
+/* Keys and values of the pictures that rows first .. first+n-1 see: the run that row `first` is in, and what is
+ * placed within the rows. Earlier ones are not needed any more (picture.c drops them when memory is short). */
+static int encode_pictures(puna_session *s, int32_t first, int32_t n, struct puna_error *err)
 {
-    for (int32_t i = 0; i < s->n_placed; i++) {
-        if (s->placed_at[i] >= before && !s->par.hf_rows)
+    int32_t lo, hi;
+    visible(s, first, &lo, &hi);
+    if (s->par.hf_rows)
+        lo = 0;
+    s->first_needed = lo;
+    for (int32_t i = lo; i < s->n_placed; i++) {
+        if (s->placed_at[i] >= first + n && !s->par.hf_rows)
             break;
         const int rc = pn_picture_encode(s, s->placed[i], err);
         if (rc)
@@ -346,7 +349,7 @@ int pn_session_eval(puna_session *s, puna_logits_fn fn, void *user, struct puna_
     }
     while (!rc && s->n_eval < total) {
         const int32_t n = total - s->n_eval < chunk ? total - s->n_eval : chunk, first = s->n_eval;
-        rc = encode_pictures(s, first + n, err);
+        rc = encode_pictures(s, first, n, err);
         if (rc)
             break;
         int32_t n_cross = 0;

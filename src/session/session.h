@@ -9,12 +9,12 @@
 #include "model/model.h"
 #include "text/vocab.h"
 
-/* A picture by content: waiting to be encoded (rgb), or encoded (cross). */
+/* A picture by content. Its keys and values can be dropped and made again, so the pixels are kept. */
 struct pn_picture {
     uint8_t key[32];       /* SHA-256 of the file's bytes and of what changes the pixels */
-    struct pn_rgb rgb;     /* resized, 8 bit; freed once encoded */
+    struct pn_rgb rgb;     /* resized, 8 bit: 4 MB at most */
     struct pn_tiling tiling;
-    struct pn_cross *cross;
+    struct pn_cross *cross; /* NULL: not encoded (yet, or any more) */
     int32_t refs;          /* placements and queue entries */
     uint64_t used;         /* clock of the last use, for dropping the oldest unused one */
     struct pn_picture *next;
@@ -42,6 +42,7 @@ struct puna_session {
     int32_t *placed_at;          /* their positions */
     struct pn_cross **cross;     /* [n_placed] */
     int32_t n_placed, cap_placed;
+    int32_t first_needed;        /* placements before it are seen by no row still to be computed */
     struct pn_picture **queue;   /* [n_queue] decoded, not yet placed */
     int32_t n_queue, cap_queue;
     uint64_t clock;
