@@ -256,7 +256,8 @@ int puna_session_chat(puna_session *s, const struct puna_message *messages, size
     if (!rc && shown != n_pics)
         rc = pn_fail(err, PUNA_E_ARG,
                      "%" PRId32 " pictures were given but the template shows %" PRId32
-                     ": it loses those of the first user message when that carries the tools; put the tools into the system block, or leave one out",
+                     ": it loses those of the first user message when that carries the tools; put the "
+                     "tools into the system block, or leave one out",
                      n_pics, shown);
     if (!rc)
         rc = pn_chat_encode(s->vocab, &text, &ids, err);
