@@ -175,6 +175,12 @@ static double rate(double n, double seconds)
     return seconds > 0 ? n / seconds : 0;
 }
 
+/* Tokens a second after the first, which comes with the prompt. */
+static double decode_rate(const struct puna_gen_result *r)
+{
+    return r->n_generated > 1 ? rate(r->n_generated - 1, r->decode_seconds) : 0;
+}
+
 void print_timings(const struct puna_gen_result *r, double load_seconds, uint64_t seed)
 {
     if (r->n_images > 0)
@@ -182,7 +188,7 @@ void print_timings(const struct puna_gen_result *r, double load_seconds, uint64_
              r->n_images == 1 ? "" : "s", (int)r->n_images_cached, r->image_seconds);
     diag("prompt %d tokens in %.2f s (%.1f tok/s), answer %d tokens in %.2f s (%.1f tok/s)",
          (int)r->n_prompt, r->prefill_seconds, rate(r->n_prompt, r->prefill_seconds),
-         (int)r->n_generated, r->decode_seconds, rate(r->n_generated, r->decode_seconds));
+         (int)r->n_generated, r->decode_seconds, decode_rate(r));
     diag("first token after %.2f s, model opened in %.2f s, seed %llu", r->first_token_seconds,
          load_seconds, (unsigned long long)seed);
 }
@@ -202,7 +208,7 @@ static json_t *json_answer(struct answer *a, const struct puna_gen_result *r, do
         r->image_seconds, "prefill_seconds", r->prefill_seconds, "decode_seconds", r->decode_seconds,
         "first_token_seconds", r->first_token_seconds, "prefill_tokens_per_second",
         rate(r->n_prompt, r->prefill_seconds), "decode_tokens_per_second",
-        rate(r->n_generated, r->decode_seconds));
+        decode_rate(r));
     json_t *j = json_pack("{s:o, s:s, s:o, s:o, s:o, s:I}", "text",
                           json_lossy(a->text.data ? a->text.data : "", a->text.len), "finish",
                           finish[r->finish], "tokens", tokens, "pictures", pictures, "timings",
