@@ -15,8 +15,9 @@
  *   leaks. The library never prints and never exits.
  *
  * STRUCTS
- *   Parameter structs begin with their size, so that a program and a library of different ages fit together: fill them with
- *   the init function (or set size to sizeof the struct) and change what you need. New fields come at the end.
+ *   Parameter structs begin with their size, so that a program and a library of different ages fit
+ *   together: fill them with the init function (or set size to sizeof the struct) and change what you
+ *   need. New fields come at the end.
  *
  * UNITS   tokens and positions int32_t, bytes size_t, times in seconds (double), sizes of pictures in pixels.
  * STRINGS UTF-8. Text given with a length may contain NUL bytes.

@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <pty.h>
 #include <stdbool.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,6 +109,8 @@ int main(int argc, char **argv)
         return 2;
     }
     if (pid == 0) {
+        signal(SIGINT, SIG_DFL); /* ignored where the tests run in the background */
+        signal(SIGQUIT, SIG_DFL);
         execvp(argv[2], argv + 2);
         perror(argv[2]);
         _exit(127);
