@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The i8mm tier: quantised products with SMMLA (Armv8.6 FEAT_I8MM). One or two activation rows
+ * are read with SDOT, which Armv8.6 has as well: half of an SMMLA would be lost on them. */
+#if !defined __ARM_FEATURE_MATMUL_INT8 || !defined __ARM_FEATURE_DOTPROD || \
+    !defined __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
+#error "build this file with the flags of the i8mm tier"
+#endif
+
+#include "kern/kern.h"
+
+#define M_CHUNK 120 /* 20 tiles; the sums and the packed rows of a block take 60 KiB of stack */
+#define BLOCK_PANELS 8
+#define MR 6
+#define MR_STEP 2
+#include "arm_tile_mmla.h"
+
+MM_ALL
+
+static uint64_t peak_int8(uint64_t iters)
+{
+    enum { CHAINS = 16 };
+    int32x4_t x[CHAINS];
+    const int8x16_t a = vdupq_n_s8((int8_t)iters), b = vdupq_n_s8(3);
+    PRAGMA_UNROLL
+    for (int i = 0; i < CHAINS; i++)
+        x[i] = vdupq_n_s32(i);
+    uint64_t done = 0;
+    for (; done < iters; done += CHAINS) {
+        PRAGMA_UNROLL
+        for (int i = 0; i < CHAINS; i++)
+            x[i] = vmmlaq_s32(x[i], a, b);
+    }
+    volatile int sink = 0;
+    for (int i = 0; i < CHAINS; i++)
+        sink = sink + vaddvq_s32(x[i]);
+    return done * 32 * 2;
+}
+
+void pn_kern_init_i8mm(struct pn_kern *k)
+{
+    FILL_MM(k);
+    k->peak_int8 = peak_int8;
+}
