@@ -11,6 +11,7 @@ import sys
 import numpy as np
 from tokenizers import Tokenizer
 
+import hub2gguf
 import models
 import puna
 
@@ -22,15 +23,16 @@ BITS = ["  ", "\n", "\r\n", "\n\n\n", " \t", "'s", "'RE", "'ll", "don't", "I'LL"
         "...", "!!!\n", " ?\n", "_", "\u0085", "\u2028", "\x1c", "\u180e", "def f(x):\n    return x"]
 
 
-def text(rng):
+def pieces(rng):
+    """Loading the real vocabulary takes longer than the text, so texts are long."""
     out = []
-    for _ in range(int(rng.integers(1, 30))):
+    for _ in range(int(rng.integers(1, 400))):
         if rng.integers(2):
             out.append(BITS[int(rng.integers(len(BITS)))])
         else:
             lo, hi = RANGES[int(rng.integers(len(RANGES)))]
-            out += [chr(c) for c in rng.integers(lo, hi, int(rng.integers(1, 8))) if not 0xD800 <= c < 0xE000]
-    return "".join(out).replace("\0", "")
+            out.append("".join(chr(c) for c in rng.integers(lo, hi, int(rng.integers(1, 8))) if not 0xD800 <= c < 0xE000))
+    return out
 
 
 def main():
@@ -38,6 +40,7 @@ def main():
     p.add_argument("directory")
     p.add_argument("--count", type=int, default=300)
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--gguf", action="store_true", help="the vocabulary through a GGUF file")
     p.add_argument("--work", default="/tmp/oracle-tokens")
     a = p.parse_args()
     tok = Tokenizer.from_file(os.path.join(a.directory, "tokenizer.json"))
@@ -47,20 +50,36 @@ def main():
     cfg.update(bos_token_id=vocab["<|begin_of_text|>"], eos_token_id=vocab["<|eot_id|>"], pad_token_id=0)
     models.save_hub(a.work, cfg, models.random_weights(cfg, np.random.default_rng(0)))
     shutil.copyfile(os.path.join(a.directory, "tokenizer.json"), os.path.join(a.work, "tokenizer.json"))
+    model = a.work
+    if a.gguf:
+        model = os.path.join(a.work, "model.gguf")
+        hub2gguf.write_llama(a.work, model)
     rng = np.random.default_rng(a.seed)
     bad = 0
-    for i in range(a.count):
-        t = text(rng)
-        if not t:
-            continue
+
+    def differ(parts):
+        t = "".join(parts)
         want = tok.encode(t, add_special_tokens=False).ids
-        try:
-            got = json.loads(puna.call("tokenize", "-m", a.work, "--json", "-p", t).stdout)["ids"]
-        except (puna.Failed, ValueError) as e:
-            got = str(e)
-        if got != want:
-            bad += 1
-            print(f"FAIL {t!r}\n   want {want}\n   got  {got}", flush=True)
+        got = json.loads(puna.call("tokenize", "-m", model, "--json", "-p", t).stdout)["ids"] if t else []
+        return (t, want, got) if got != want else None
+
+    for i in range(a.count):
+        parts = pieces(rng)
+        if not differ(parts):
+            continue
+        bad += 1
+        n = len(parts)
+        while n > 1:  # the smallest part of it that still shows it
+            n //= 2
+            at = 0
+            while at < len(parts):
+                less = parts[:at] + parts[at + n:]
+                if differ(less):
+                    parts = less
+                else:
+                    at += n
+        t, want, got = differ(parts)
+        print(f"FAIL {t!r}\n   want {want}\n   got  {got}", flush=True)
     print(f"{bad} of {a.count} differ")
     return bad > 0
 

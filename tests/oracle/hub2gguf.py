@@ -70,7 +70,8 @@ def tokenizer_kv(w, directory, add_bos):
     w.add("tokenizer.ggml.merges", (g.ARR, g.STR), merges)
     w.add("tokenizer.ggml.bos_token_id", g.U32, special["<|begin_of_text|>"])
     w.add("tokenizer.ggml.eos_token_id", g.U32, special["<|eot_id|>"])
-    w.add("tokenizer.ggml.padding_token_id", g.U32, special["<|finetune_right_pad_id|>"])
+    if "<|finetune_right_pad_id|>" in special:
+        w.add("tokenizer.ggml.padding_token_id", g.U32, special["<|finetune_right_pad_id|>"])
 
 
 def text_kv(w, arch, text, cross=None):
