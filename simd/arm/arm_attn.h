@@ -2,9 +2,9 @@
 /* Attention in f32, all KV types. Scores have 16 keys in the lanes, outputs 16 dimensions, so both
  * sums run in the contract's order whatever the tile.
  *
- * All query rows pass over one tile of 64 keys before the next: keys and values come from memory once.
- * Four rows share every load of a key or a value; 16 registers hold their sums. What a row does not
- * see is left out of its sums, not added as zero. */
+ * All query rows pass over one tile of 64 keys before the next: keys and values come from memory
+ * once. Four rows share every load of a key or a value; 16 registers hold their sums. What a row
+ * does not see is left out of its sums, not added as zero. */
 #ifndef PN_ARM_ATTN_H
 #define PN_ARM_ATTN_H
 
@@ -57,7 +57,7 @@ INLINE void scores(enum pn_kv_type type, int rows, int vecs, float *s, const flo
     }
 }
 
-/* Scores of one row to probabilities, in place; m, l and o of the row follow. n keys are visible. */
+/* Scores of one row to probabilities, in place; m, l and o of the row follow. n keys are seen. */
 INLINE void softmax_row(enum pn_kv_type type, struct pn_attn_part *part, float *s, int32_t n,
                         int32_t hd, const float *ks, const float *vs, const float *bias)
 {
@@ -110,7 +110,8 @@ INLINE vf value(enum pn_kv_type type, const uint8_t *p, int odd, int dims)
                                 : vf_from_i8(vld1q_s8((const int8_t *)p));
 }
 
-/* o[rows][16 vecs] += p_j * v_j for keys j0 <= j < j1 of the tile; v at key 0. dims: of the last vector. */
+/* o[rows][16 vecs] += p_j * v_j for keys j0 <= j < j1 of the tile; v at key 0. dims: of the last
+ * vector. */
 INLINE void values(enum pn_kv_type type, int rows, int vecs, int dims, float *o, size_t ldo,
                    const float *p, const uint8_t *v, size_t row_bytes, int32_t j0, int32_t j1)
 {
@@ -151,7 +152,8 @@ INLINE void values_all(enum pn_kv_type type, int rows, float *o, size_t ldo, con
     int32_t d = 0;
     if (rows == 1) {
         for (; hd - d >= 64; d += 64)
-            values(type, 1, 4, 16, o + d, ldo, p, v + (size_t)d / 16 * vec_bytes, row_bytes, j0, j1);
+            values(type, 1, 4, 16, o + d, ldo, p, v + (size_t)d / 16 * vec_bytes, row_bytes, j0,
+                   j1);
     }
     for (; hd - d >= 16; d += 16)
         values(type, rows, 1, 16, o + d, ldo, p, v + (size_t)d / 16 * vec_bytes, row_bytes, j0, j1);
@@ -192,8 +194,8 @@ INLINE void attn_rows(enum pn_kv_type type, int rows, float *part, size_t stride
     int32_t common = PN_ATTN_TILE;
     for (int i = 0; i < rows; i++) {
         if (n[i] > 0)
-            softmax_row(type, (struct pn_attn_part *)(part + (size_t)i * stride), s[i], n[i], hd, ks,
-                        vs, bias != NULL ? bias + first : NULL);
+            softmax_row(type, (struct pn_attn_part *)(part + (size_t)i * stride), s[i], n[i], hd,
+                        ks, vs, bias != NULL ? bias + first : NULL);
         common = n[i] < common ? n[i] : common;
     }
     float *o = part + offsetof(struct pn_attn_part, o) / sizeof(float);
@@ -239,9 +241,10 @@ INLINE void attn_body(enum pn_kv_type type, float *part, const float *q, size_t 
 }
 
 #define ATTN(name, type)                                                                          \
-    static __attribute__((noinline)) void name(float *part, const float *q, size_t ldq, int32_t nq, \
-                                               const int32_t *n_keys, const struct pn_kv_view *kv, \
-                                               int64_t key0, const float *bias)                   \
+    static __attribute__((noinline)) void name(float *part, const float *q, size_t ldq,           \
+                                               int32_t nq, const int32_t *n_keys,                 \
+                                               const struct pn_kv_view *kv, int64_t key0,         \
+                                               const float *bias)                                 \
     {                                                                                             \
         attn_body(type, part, q, ldq, nq, n_keys, kv, key0, bias);                                \
     }

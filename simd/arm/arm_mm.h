@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The quantised products: panels of weights, the vector path for one and two activation rows, and the
- * driver of the matrix path. The register tiles of the matrix path are the including tier's:
+/* The quantised products: panels of weights, the vector path for one and two activation rows, and
+ * the driver of the matrix path. The register tiles of the matrix path are the including tier's:
  * arm_tile_dot.h (SMLAL or SDOT) or arm_tile_mmla.h (SMMLA).
  *
- * Integer scales are stored as differences d_s = sc_s - sc_(s+1): with X_s = x_0 + .. + x_s the running
- * sum of the sub-blocks' sums, I = sum sc_s x_s = sum d_s X_s (summation by parts). So a tile never
- * clears its sums between sub-blocks. All of it is modulo 2^32, and I itself fits (kern.h). */
+ * Integer scales are stored as differences d_s = sc_s - sc_(s+1): with X_s = x_0 + .. + x_s the
+ * running sum of the sub-blocks' sums, I = sum sc_s x_s = sum d_s X_s (summation by parts). So a
+ * tile never clears its sums between sub-blocks. All of it is modulo 2^32, and I itself fits (kern.h). */
 #ifndef PN_ARM_MM_H
 #define PN_ARM_MM_H
 
@@ -19,7 +19,7 @@
  *     MR_STEP       and in steps of */
 #define PANEL 8 /* weight rows */
 
-/* GCC moves nothing across it. Its scheduler would load everything a loop body needs in advance, and
+/* GCC moves nothing across it. Its scheduler would load all that a loop body needs in advance, and
  * spill the sums that fill the registers. */
 #define STAY_HERE __asm__ volatile("")
 
@@ -46,8 +46,8 @@ struct panel {
     float d[PANEL], dmin[PANEL];
 };
 
-/* Rows of one super-block each: row[r] + at. groups: of 32 columns that exist (8, or less at the end
- * of a 32-type's row). */
+/* Rows of one super-block each: row[r] + at. groups: of 32 columns that exist (8, or less at the
+ * end of a 32-type's row). */
 typedef int8x16_t weights16_fn(const uint8_t *block, int i);
 typedef void weights_fn(struct panel *p, const uint8_t *const *row, size_t at, int groups);
 typedef void factors_fn(struct panel *p, const uint8_t *const *row, size_t at, int groups);
@@ -193,10 +193,10 @@ INLINE int8x16_t w16_q2_k(const uint8_t *block, int i)
 
 /* ---- from sums to outputs ---- */
 
-/* c[4] += d * t for rows 4h .. 4h + 3; t: the integer sums, or bits of the f32 sums. s32, s16, d: of
- * the activation row. */
-INLINE void finish4(enum scheme scheme, const struct panel *p, int h, int32x4_t t, const int16_t *s32,
-                    const int16_t *s16, float d, float *c)
+/* c[4] += d * t for rows 4h .. 4h + 3; t: the integer sums, or bits of the f32 sums. s32, s16, d:
+ * of the activation row. */
+INLINE void finish4(enum scheme scheme, const struct panel *p, int h, int32x4_t t,
+                    const int16_t *s32, const int16_t *s16, float d, float *c)
 {
     float32x4_t y = is_f32(scheme) ? vreinterpretq_f32_s32(t)
                                    : vmulq_f32(vld1q_f32(p->d + 4 * h), vcvtq_f32_s32(t));
@@ -273,9 +273,10 @@ INLINE int32x4_t sums4(const int32x4_t x[4])
 
 /* Group g of 32 columns: rows 4h .. 4h + 3 by mr activation rows. tot[i][0]: f32 sums of four rows
  * in the F32 schemes, else tot[i][r]: integer sums of row r. */
-INLINE void gemv_group(weights16_fn *w16, enum scheme scheme, int mr, int g, int32x4_t x[GEMV_MR][4],
-                       int32x4_t tot[GEMV_MR][4], const uint8_t *const *row, size_t at,
-                       const struct panel *p, int h, const struct act_rows *a)
+INLINE void gemv_group(weights16_fn *w16, enum scheme scheme, int mr, int g,
+                       int32x4_t x[GEMV_MR][4], int32x4_t tot[GEMV_MR][4],
+                       const uint8_t *const *row, size_t at, const struct panel *p, int h,
+                       const struct act_rows *a)
 {
     PRAGMA_UNROLL
     for (int i = 2 * g; i < 2 * g + 2; i++) {
@@ -309,8 +310,8 @@ INLINE void gemv_group(weights16_fn *w16, enum scheme scheme, int mr, int g, int
 
 /* c[mr][PANEL] += one super-block, rows 4h .. 4h + 3 */
 INLINE void gemv_rows4(weights16_fn *w16, enum scheme scheme, int mr, const uint8_t *const *row,
-                       size_t at, int groups, const struct panel *p, int h, const struct act_rows *a,
-                       float *c)
+                       size_t at, int groups, const struct panel *p, int h,
+                       const struct act_rows *a, float *c)
 {
     int32x4_t x[GEMV_MR][4], tot[GEMV_MR][4];
     PRAGMA_UNROLL
@@ -359,9 +360,9 @@ INLINE struct act_rows act_at(const struct pn_act *a, int32_t b, int32_t row, in
     return r;
 }
 
-INLINE void gemv_body(weights16_fn *w16, factors_fn *factors, enum scheme scheme, size_t block_bytes,
-                      int mr, float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
-                      const struct pn_act *a, int32_t m0)
+INLINE void gemv_body(weights16_fn *w16, factors_fn *factors, enum scheme scheme,
+                      size_t block_bytes, int mr, float *c, size_t ldc, const void *w,
+                      size_t row_bytes, int32_t n, const struct pn_act *a, int32_t m0)
 {
     struct panel p; /* its factors; w is not used */
     for (int32_t n0 = 0; n0 < n; n0 += PANEL) {
@@ -386,8 +387,8 @@ INLINE void gemv_body(weights16_fn *w16, factors_fn *factors, enum scheme scheme
 
 /* ---- more activation rows: weights through a panel ---- */
 
-/* Rows of the tile at row i of mm: nearly equal tiles, 7 rows run as 4 + 3. A multiple of MR_STEP but
- * for the last tile. */
+/* Rows of the tile at row i of mm: nearly equal tiles, 7 rows run as 4 + 3. A multiple of MR_STEP
+ * but for the last tile. */
 INLINE int32_t tile_rows(int32_t i, int32_t mm)
 {
     const int32_t units = (mm - i + MR_STEP - 1) / MR_STEP, most = MR / MR_STEP;
@@ -397,7 +398,8 @@ INLINE int32_t tile_rows(int32_t i, int32_t mm)
 }
 
 #if BLOCK_PANELS > 1
-/* The tile's order of the q of `rows` activation rows; a tile's part begins at 256 times its first row. */
+/* The tile's order of the q of `rows` activation rows; a tile's part begins at 256 times its first
+ * row. */
 static void pack_rows(int8_t *packed, const int8_t *q, int32_t rows);
 #endif
 
@@ -436,7 +438,8 @@ INLINE void gemm_body(weights_fn *weights, factors_fn *factors, tile_fn *const *
                         const int32_t mr = tile_rows(i, mm);
                         const struct act_rows ar = { mr, q + (size_t)i * PN_QK, all.s32 + 8 * i,
                                                      all.s16 + 16 * i, all.d + i };
-                        tiles[mr](&p, &ar, acc + ((size_t)(j / PANEL) * M_CHUNK + (size_t)i) * PANEL);
+                        const size_t cell = (size_t)(j / PANEL) * M_CHUNK + (size_t)i;
+                        tiles[mr](&p, &ar, acc + cell * PANEL);
                         i += mr;
                     }
                 }
@@ -459,15 +462,15 @@ INLINE void gemm_body(weights_fn *weights, factors_fn *factors, tile_fn *const *
                                                        int32_t n, const struct pn_act *a,         \
                                                        int32_t m0)                                \
     {                                                                                             \
-        gemv_body(w16_##type, factors_##type, scheme, (blocks) * sizeof(struct pn_##type), 1, c, 0, \
-                  w, row_bytes, n, a, m0);                                                        \
+        gemv_body(w16_##type, factors_##type, scheme, (blocks) * sizeof(struct pn_##type), 1, c,  \
+                  0, w, row_bytes, n, a, m0);                                                     \
     }                                                                                             \
     static __attribute__((noinline)) void gemv2_##type(float *c, size_t ldc, const void *w,       \
                                                        size_t row_bytes, int32_t n,               \
                                                        const struct pn_act *a, int32_t m0)        \
     {                                                                                             \
-        gemv_body(w16_##type, factors_##type, scheme, (blocks) * sizeof(struct pn_##type), 2, c, ldc, \
-                  w, row_bytes, n, a, m0);                                                        \
+        gemv_body(w16_##type, factors_##type, scheme, (blocks) * sizeof(struct pn_##type), 2, c,  \
+                  ldc, w, row_bytes, n, a, m0);                                                   \
     }                                                                                             \
     static void unpack_##type(struct panel *p, const uint8_t *const *row, size_t at, int groups)  \
     {                                                                                             \

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Dequantisation and the f32 products.
  *
- * Lanes run along k, so the order of every sum is the contract's whatever the tile. The 16 lanes are
- * four registers that never meet before the end: a register tile takes one of the four (a "quarter")
- * of 4 weight rows x up to 6 activation rows and goes through k in steps of 16, then the
+ * Lanes run along k, so the order of every sum is the contract's whatever the tile. The 16 lanes
+ * are four registers that never meet before the end: a register tile takes one of the four (a
+ * "quarter") of 4 weight rows x up to 6 activation rows and goes through k in steps of 16, then the
  * next quarter; 24 sums for 10 loads. Fewer activation rows take several quarters at once.
  * 8 weight rows x 512 columns are dequantised at a time (16 KiB, L1); 48 activation rows pass over
  * all weights before the next do: they stay in L2, and their lanes wait on the stack. */
@@ -98,8 +98,8 @@ static void dequant_bf16(float *dst, const void *src, int64_t n)
 
 /* ---- products ---- */
 
-/* acc[mx][MMF_NB][16] += lanes of k columns (a multiple of 16) of MMF_NW weight rows: `quarters` of the
- * four quarters, from the one that acc, w and x point to. quarters, mx constant. */
+/* acc[mx][MMF_NB][16] += lanes of k columns (a multiple of 16) of MMF_NW weight rows: `quarters` of
+ * the four quarters, from the one that acc, w and x point to. quarters, mx constant. */
 INLINE void mmf_tile(int quarters, int mx, float *acc, const float *w, const float *x, size_t ldx,
                      int32_t k)
 {
@@ -143,8 +143,8 @@ INLINE void mmf_tile(int quarters, int mx, float *acc, const float *w, const flo
 typedef void mmf_tile_fn(float *acc, const float *w, const float *x, size_t ldx, int32_t k);
 
 #define MMF_TILE(mx, quarters)                                                                    \
-    static __attribute__((noinline)) void mmf_tile_##mx(float *acc, const float *w, const float *x, \
-                                                        size_t ldx, int32_t k)                    \
+    static __attribute__((noinline)) void mmf_tile_##mx(float *acc, const float *w,               \
+                                                        const float *x, size_t ldx, int32_t k)    \
     {                                                                                             \
         for (int q = 0; q < 4; q += (quarters))                                                   \
             mmf_tile(quarters, mx, acc + 4 * q, w + 4 * q, x + 4 * q, ldx, k);                    \
@@ -173,7 +173,7 @@ INLINE void mmf_body(dequant_fn *dequant, size_t bytes, float *c, size_t ldc, co
         const int32_t n_tiles = (mm + MMF_MX - 1) / MMF_MX;
         for (int32_t j0 = 0; j0 < n; j0 += MMF_NB) {
             const int32_t rows = n - j0 < MMF_NB ? n - j0 : MMF_NB;
-            const int32_t used = (rows + MMF_NW - 1) / MMF_NW * MMF_NW; /* zeros after the last row */
+            const int32_t used = (rows + MMF_NW - 1) / MMF_NW * MMF_NW; /* zeros after rows */
             const uint8_t *first = (const uint8_t *)w + (size_t)j0 * row_bytes;
             memset(acc, 0, (size_t)mm * MMF_NB * 16 * sizeof *acc);
             for (int32_t k0 = 0; k0 < k; k0 += MMF_KC) {
@@ -193,7 +193,8 @@ INLINE void mmf_body(dequant_fn *dequant, size_t bytes, float *c, size_t ldc, co
                     const float *xi = x + (size_t)(mc + i) * ldx + (size_t)k0;
                     memset(tail, 0, sizeof tail);
                     for (int32_t r = 0; r < mx && rest > 0; r++)
-                        memcpy(tail + 16 * r, xi + (size_t)r * ldx + whole, (size_t)rest * sizeof *x);
+                        memcpy(tail + 16 * r, xi + (size_t)r * ldx + whole,
+                               (size_t)rest * sizeof *x);
                     for (int32_t j = 0; j < used; j += MMF_NW) {
                         float *a = acc + ((size_t)i * MMF_NB + (size_t)j) * 16;
                         const float *t = tile + j * MMF_KC;
@@ -217,8 +218,8 @@ INLINE void mmf_body(dequant_fn *dequant, size_t bytes, float *c, size_t ldc, co
     static void mm_f32_##type(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,   \
                               int32_t k, const float *x, size_t ldx, int32_t m)                   \
     {                                                                                             \
-        mmf_body(dequant_##type, MMF_KC / (block_elems) * (block_bytes), c, ldc, w, row_bytes, n, k, \
-                 x, ldx, m);                                                                      \
+        mmf_body(dequant_##type, MMF_KC / (block_elems) * (block_bytes), c, ldc, w, row_bytes, n, \
+                 k, x, ldx, m);                                                                   \
     }
 MM_F32(f32, 1, 4)
 MM_F32(f16, 1, 2)

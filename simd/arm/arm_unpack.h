@@ -102,7 +102,8 @@ INLINE int8x16_t q16_q2_k(const struct pn_q2_k *b, int i)
 
 INLINE void scales_q4_k(int16x8_t sc[2], int16x8_t mn[2], const struct pn_q4_k *b)
 {
-    const uint32_t u0 = pn_le32(b->scales), u1 = pn_le32(b->scales + 4), u2 = pn_le32(b->scales + 8);
+    const uint32_t u0 = pn_le32(b->scales), u1 = pn_le32(b->scales + 4);
+    const uint32_t u2 = pn_le32(b->scales + 8);
     const uint32_t six = 0x3f3f3f3fu, low = 0x0f0f0f0fu, top = 0x30303030u;
     const uint64_t s = (u0 & six) | (uint64_t)((u2 & low) | (u0 >> 2 & top)) << 32;
     const uint64_t m = (u1 & six) | (uint64_t)((u2 >> 4 & low) | (u1 >> 2 & top)) << 32;

@@ -30,7 +30,8 @@ INLINE vf silu_mul_16(vf g, vf u)
 static void silu_mul(float *y, const float *g, const float *u, int32_t n)
 {
     FOR_VECTORS(i, n, vf_store(y + i, silu_mul_16(vf_load(g + i), vf_load(u + i))),
-                vf_store_n(y + i, silu_mul_16(vf_load_n(g + i, rest), vf_load_n(u + i, rest)), rest));
+                vf_store_n(y + i, silu_mul_16(vf_load_n(g + i, rest), vf_load_n(u + i, rest)),
+                           rest));
 }
 
 INLINE vf gelu_16(vf x)
@@ -48,7 +49,8 @@ static void gelu(float *y, const float *x, int32_t n)
 static void axpy(float *y, const float *x, float s, int32_t n)
 {
     FOR_VECTORS(i, n, vf_store(y + i, vf_fma_n(vf_load(x + i), s, vf_load(y + i))),
-                vf_store_n(y + i, vf_fma_n(vf_load_n(x + i, rest), s, vf_load_n(y + i, rest)), rest));
+                vf_store_n(y + i, vf_fma_n(vf_load_n(x + i, rest), s, vf_load_n(y + i, rest)),
+                           rest));
 }
 
 static void add(float *y, const float *x, int32_t n)
@@ -82,7 +84,8 @@ INLINE vf normed(vf x, vf mean, vf r, vf w, vf b)
     return vf_fma(vf_mul(vf_sub(x, mean), r), w, b);
 }
 
-static void layernorm(float *y, const float *x, const float *w, const float *b, int32_t n, float eps)
+static void layernorm(float *y, const float *x, const float *w, const float *b, int32_t n,
+                      float eps)
 {
     vf lanes = vf_zero();
     FOR_VECTORS(i, n, lanes = vf_add(lanes, vf_load(x + i)),

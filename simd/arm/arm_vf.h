@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sixteen f32 lanes in four 128-bit registers, with exp and erf: the unit in which all f32 kernels of
- * the arm tiers are written. The contract's sums run over 16 lanes, so its order comes by itself. */
+/* Sixteen f32 lanes in four 128-bit registers, with exp and erf: the unit in which all f32 kernels
+ * of the arm tiers are written. The contract sums in 16 lanes: its order comes by itself. */
 #ifndef PN_ARM_VF_H
 #define PN_ARM_VF_H
 
@@ -172,7 +172,8 @@ INLINE vf vf_from_i8(int8x16_t x)
 {
     const int16x8_t a = vmovl_s8(vget_low_s8(x)), b = vmovl_high_s8(x);
     const vf r = { { vcvtq_f32_s32(vmovl_s16(vget_low_s16(a))), vcvtq_f32_s32(vmovl_high_s16(a)),
-                     vcvtq_f32_s32(vmovl_s16(vget_low_s16(b))), vcvtq_f32_s32(vmovl_high_s16(b)) } };
+                     vcvtq_f32_s32(vmovl_s16(vget_low_s16(b))),
+                     vcvtq_f32_s32(vmovl_high_s16(b)) } };
     return r;
 }
 /* Ties to even; |x| < 128. */

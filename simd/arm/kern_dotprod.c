@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The dotprod tier: quantised products with SDOT (Armv8.2 FEAT_DotProd). Everything else is neon's. */
+/* The dotprod tier: quantised products with SDOT (Armv8.2 FEAT_DotProd). All else is neon's. */
 #if !defined __ARM_FEATURE_DOTPROD
 #error "build this file with the flags of the dotprod tier"
 #endif

@@ -16,7 +16,7 @@
 
 MM_ALL
 
-/* ---- peaks: eight chains hide the latency of any core so far, as they are two pipes of four ---- */
+/* ---- peaks: sixteen chains hide a latency of four in four pipes ---- */
 
 enum { CHAINS = 16 };
 
