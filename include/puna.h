@@ -88,7 +88,8 @@ typedef struct puna_model puna_model;
 typedef struct puna_session puna_session;
 
 /* Progress of long work: phase is "load", "picture", "prefill"; done of total in the phase's own
- * unit (layers, tokens). Called from the calling thread, a few times a second at most. Return non-zero to cancel. */
+ * unit (layers, tokens). Called from the calling thread, ten times a second at most and at the end of each
+ * phase. Return non-zero to cancel. */
 typedef int (*puna_progress_fn)(void *user, const char *phase, double done, double total);
 
 struct puna_model_params {
@@ -220,6 +221,7 @@ enum { PUNA_ENCODE_FEATURES = 1, PUNA_ENCODE_PRECISE = 2, /* f32 activations */
        PUNA_ENCODE_FULL = 4 /* compute every tile and padding token, without the empty-tile reduction */ };
 PUNA_API PUNA_CHECK int puna_encode_image(const puna_model *m, const void *bytes, size_t len,
                                           const struct puna_image_params *params, int flags,
+                                          puna_progress_fn progress, void *user,
                                           struct puna_encoded *out, struct puna_error *err);
 PUNA_API void puna_encoded_free(struct puna_encoded *e);
 /* PNG bytes of an RGB picture [h][w][3]; *out is malloc'ed (puna_free). */
@@ -236,7 +238,8 @@ struct puna_session_params {
     int kv_type;      /* enum puna_kv_type */
     int32_t chunk;    /* prefill chunk in tokens; 0: 256. Does not change results */
     int precise;      /* 1: activations and KV f32 everywhere, for verification */
-    int hf_rows;      /* 1: rows before a picture as Hugging Face treats them (see doc/NUMERICS.md) */
+    int hf_rows;      /* 1: rows before a picture as Hugging Face treats them (see doc/NUMERICS.md): they see every
+                         picture there is when they are computed, so add all pictures first */
     int full_tiles;   /* 1: no empty-tile reduction (for tests) */
     size_t max_memory; /* refuse beyond this many bytes of anonymous memory; 0: what the machine has free */
     struct puna_image_params image;
@@ -287,7 +290,8 @@ PUNA_API PUNA_CHECK int puna_session_rewind(puna_session *s, int32_t n, struct p
 typedef int (*puna_logits_fn)(void *user, int32_t position, const float *logits, int32_t n_vocab);
 PUNA_API PUNA_CHECK int puna_session_eval(puna_session *s, puna_logits_fn fn, void *user,
                                           struct puna_error *err);
-/* Logits of the last computed position, f32 [n_vocab]; NULL before the first eval. */
+/* Logits of the last computed position, f32 [n_vocab]; NULL before the first eval and after a rewind (an eval
+ * then computes the last row again). */
 PUNA_API const float *puna_session_logits(const puna_session *s);
 
 /* Stop the running eval/generate of this session: it returns PUNA_E_CANCELLED within about one layer's time.

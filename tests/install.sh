@@ -14,7 +14,7 @@ unset MAKEFLAGS MAKELEVEL MFLAGS
 make -s -C "$build" install DESTDIR="$tmp" >"$tmp/log" 2>&1 || { cat "$tmp/log"; fail "make install"; }
 prefix=$(sed -n 's/^prefix=//p' "$build/puna.pc")
 root=$tmp$prefix
-libdir=$tmp$(pkg-config --variable=libdir "$build/puna.pc")
+libdir=$tmp$(env -u PKG_CONFIG_SYSROOT_DIR pkg-config --variable=libdir "$build/puna.pc")
 for f in bin/puna include/puna.h share/puna/models/tiny-a/config.json share/man/man1/puna.1 \
     share/man/man1/puna-run.1 share/bash-completion/completions/puna; do
     [ -f "$root/$f" ] || fail "$f is not installed"

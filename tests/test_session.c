@@ -177,6 +177,83 @@ static void test_chunks_bf16(void **state)
     chunks_and_threads(dir);
 }
 
+static void copy_model(char *to, size_t size)
+{
+    static const char *const files[] = {"config.json", "generation_config.json", "preprocessor_config.json",
+                                        "tokenizer.json", "model.safetensors.index.json",
+                                        "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"};
+    snprintf(to, size, "%s/puna-test-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    assert_non_null(mkdtemp(to));
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[4096];
+        size_t len;
+        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+        uint8_t *p = slurp(path, &len);
+        snprintf(path, sizeof path, "%s/%s", to, files[i]);
+        FILE *f = fopen(path, "wb");
+        assert_non_null(f);
+        assert_int_equal(fwrite(p, 1, len, f), len);
+        assert_int_equal(fclose(f), 0);
+        free(p);
+    }
+}
+
+static void remove_model(const char *path)
+{
+    char cmd[1200];
+    snprintf(cmd, sizeof cmd, "rm -rf '%s'", path);
+    assert_int_equal(system(cmd), 0);
+}
+
+/* Offset of a tensor's data in shard 2, by its name in the header. */
+static long tensor_offset(const char *shard, const char *name)
+{
+    size_t len;
+    uint8_t *p = slurp(shard, &len);
+    uint64_t head = 0;
+    for (int i = 0; i < 8; i++)
+        head |= (uint64_t)p[i] << (8 * i);
+    char quoted[256];
+    snprintf(quoted, sizeof quoted, "\"%s\"", name);
+    const char *at = memmem(p + 8, head, quoted, strlen(quoted));
+    assert_non_null(at);
+    at = strstr(at, "data_offsets");
+    at = strchr(at, '[') + 1;
+    const long off = strtol(at, NULL, 10) + 8 + (long)head;
+    free(p);
+    return off;
+}
+
+/* A callback that stops keeps its place: the next eval goes on with the next row. */
+static int stop_at_odd(void *user, int32_t pos, const float *logits, int32_t n_vocab)
+{
+    take(user, pos, logits, n_vocab);
+    return pos % 2;
+}
+
+static void test_callback_stops(void **state)
+{
+    (void)state;
+    struct puna_error err = {0};
+    struct puna_session_params p;
+    puna_session_params_init(&p);
+    p.chunk = 5;
+    struct rows all = all_logits(model, &p), got = {0};
+    puna_session *s = session(model, &p);
+    fill(s);
+    int calls = 0;
+    while (got.n < puna_session_length(s)) {
+        const int rc = puna_session_eval(s, stop_at_odd, &got, &err);
+        assert_true(rc == 0 || rc == PUNA_E_CANCELLED);
+        assert_true(++calls < 200);
+    }
+    assert_true(calls > 20);
+    same_rows(&all, &got, "stopped callbacks", 0, 0);
+    puna_session_close(&s);
+    free(all.v);
+    free(got.v);
+}
+
 /* The empty-tile reduction against the full computation: wide has 4 tiles, one has 1, tall has 3. */
 static void test_full_tiles(void **state)
 {
@@ -199,6 +276,43 @@ static void test_full_tiles(void **state)
     free(b.v);
 }
 
+/* Tables that give a missing tile a position of its own: the reduction would be wrong, and is not used. */
+static void test_tables_not_zero(void **state)
+{
+    (void)state;
+    char copy[1024], shard[2048];
+    copy_model(copy, sizeof copy);
+    snprintf(shard, sizeof shard, "%s/model-00001-of-00002.safetensors", copy);
+    /* [9][4 tiles * 160] bf16: ratio 1 (one tile), tile 2, one channel */
+    const long off = tensor_offset(shard, "vision_model.pre_tile_positional_embedding.embedding.weight");
+    FILE *f = fopen(shard, "r+b");
+    assert_non_null(f);
+    fseek(f, off + 2 * (640 + 2 * 160 + 7), SEEK_SET);
+    fwrite("\x80\x3f", 1, 2, f); /* 1.0 */
+    fclose(f);
+    puna_model *m = open_with(copy, 1);
+    struct puna_session_params p;
+    puna_session_params_init(&p);
+    p.precise = 1;
+    struct rows zero = all_logits(model, &p), a = all_logits(m, &p);
+    p.full_tiles = 1;
+    struct rows b = all_logits(m, &p);
+    float same = 0, changed = 0;
+    for (size_t i = 0; i < (size_t)a.n * (size_t)a.n_vocab; i++) {
+        const float d = a.v[i] > b.v[i] ? a.v[i] - b.v[i] : b.v[i] - a.v[i];
+        const float z = a.v[i] > zero.v[i] ? a.v[i] - zero.v[i] : zero.v[i] - a.v[i];
+        same = d > same ? d : same;
+        changed = z > changed ? z : changed;
+    }
+    assert_true(same < 1e-4f);
+    assert_true(changed > 1e-3f); /* the value does matter */
+    free(zero.v);
+    free(a.v);
+    free(b.v);
+    puna_model_close(&m);
+    remove_model(copy);
+}
+
 static void test_rewind(void **state)
 {
     (void)state;
@@ -218,6 +332,8 @@ static void test_rewind(void **state)
         ids[i] = puna_session_token(b, i);
     assert_int_equal(puna_session_rewind(b, 12, &err), 0);
     assert_null(puna_session_logits(b));
+    assert_int_equal(puna_session_eval(b, NULL, NULL, &err), 0);
+    assert_non_null(puna_session_logits(b)); /* the last row again */
     add_picture(b, "gray");
     assert_int_equal(puna_session_text(b, "Other <|image|> words", 21, 1, &err), 0);
     assert_int_equal(puna_session_eval(b, NULL, NULL, &err), 0);
@@ -524,53 +640,6 @@ static void test_system_with_picture(void **state)
 
 /* ------------------------------------------------------------------------- damaged files */
 
-static void copy_model(char *to, size_t size)
-{
-    static const char *const files[] = {"config.json", "generation_config.json", "preprocessor_config.json",
-                                        "tokenizer.json", "model.safetensors.index.json",
-                                        "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"};
-    snprintf(to, size, "%s/puna-test-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    assert_non_null(mkdtemp(to));
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        char path[4096];
-        size_t len;
-        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
-        uint8_t *p = slurp(path, &len);
-        snprintf(path, sizeof path, "%s/%s", to, files[i]);
-        FILE *f = fopen(path, "wb");
-        assert_non_null(f);
-        assert_int_equal(fwrite(p, 1, len, f), len);
-        assert_int_equal(fclose(f), 0);
-        free(p);
-    }
-}
-
-static void remove_model(const char *path)
-{
-    char cmd[1200];
-    snprintf(cmd, sizeof cmd, "rm -rf '%s'", path);
-    assert_int_equal(system(cmd), 0);
-}
-
-/* Offset of a tensor's data in shard 2, by its name in the header. */
-static long tensor_offset(const char *shard, const char *name)
-{
-    size_t len;
-    uint8_t *p = slurp(shard, &len);
-    uint64_t head = 0;
-    for (int i = 0; i < 8; i++)
-        head |= (uint64_t)p[i] << (8 * i);
-    char quoted[256];
-    snprintf(quoted, sizeof quoted, "\"%s\"", name);
-    const char *at = memmem(p + 8, head, quoted, strlen(quoted));
-    assert_non_null(at);
-    at = strstr(at, "data_offsets");
-    at = strchr(at, '[') + 1;
-    const long off = strtol(at, NULL, 10) + 8 + (long)head;
-    free(p);
-    return off;
-}
-
 static void test_nan_weights(void **state)
 {
     (void)state;
@@ -740,7 +809,9 @@ int main(void)
     shrink_a_file();
     model = open_with(dir, 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chunks_bf16),   cmocka_unit_test(test_full_tiles),
+        cmocka_unit_test(test_chunks_bf16),   cmocka_unit_test(test_callback_stops),
+        cmocka_unit_test(test_full_tiles),
+        cmocka_unit_test(test_tables_not_zero),
         cmocka_unit_test(test_rewind),        cmocka_unit_test(test_chat_turns),
         cmocka_unit_test(test_generate),      cmocka_unit_test(test_stop_id),
         cmocka_unit_test(test_context_end),   cmocka_unit_test(test_refusals),

@@ -19,13 +19,15 @@ struct puna_model {
 #define PN_TAKE(dst, src) \
     memcpy(&(dst), (src), (src)->size && (src)->size < sizeof(dst) ? (src)->size : sizeof(dst))
 
-/* Fill a caller's struct of `bytes` bytes from ours: no more than it has room for, and zeros where it is longer. */
-#define PN_GIVE(p, bytes, src)                                                        \
-    do {                                                                              \
-        const size_t have_ = (bytes), ours_ = sizeof(src), n_ = have_ < ours_ ? have_ : ours_; \
-        memset((p), 0, have_);                                                        \
-        memcpy((p), &(src), n_);                                                      \
-        (p)->size = have_;                                                            \
+/* Fill a caller's struct of `bytes` bytes from ours: no more than it has room for, and zeros where it is longer
+ * (within reason: the size may be a field the caller forgot to set). */
+#define PN_GIVE(p, bytes, src)                                                           \
+    do {                                                                                 \
+        const size_t ours_ = sizeof(src), said_ = (bytes);                               \
+        const size_t have_ = said_ && said_ < 2 * ours_ ? said_ : ours_;                 \
+        memset((p), 0, have_);                                                           \
+        memcpy((p), &(src), have_ < ours_ ? have_ : ours_);                              \
+        (p)->size = have_;                                                               \
     } while (0)
 
 #endif

@@ -224,7 +224,7 @@ void puna_model_get_info(const puna_model *model, struct puna_model_info *info)
     }
     for (size_t f = 0; f < m->src->n_maps; f++)
         i.file_bytes += m->src->maps[f]->size;
-    PN_GIVE(info, info->size ? info->size : sizeof i, i);
+    PN_GIVE(info, info->size, i);
 }
 
 int puna_model_tensor(const puna_model *model, size_t i, struct puna_tensor_info *out)

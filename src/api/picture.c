@@ -7,9 +7,27 @@
 #include "base/err.h"
 #include "session/session.h"
 
+struct watch {
+    puna_progress_fn fn;
+    void *user;
+    double last;
+    _Atomic int cancel;
+};
+
+static void report(void *user, double done, double total)
+{
+    struct watch *w = user;
+    const double now = pn_now();
+    if (!w->fn || (done < total && now - w->last < 0.1))
+        return;
+    w->last = now;
+    if (w->fn(w->user, "picture", done, total))
+        w->cancel = 1;
+}
+
 int puna_encode_image(const puna_model *model, const void *bytes, size_t len,
-                      const struct puna_image_params *params, int flags, struct puna_encoded *out,
-                      struct puna_error *err)
+                      const struct puna_image_params *params, int flags, puna_progress_fn progress,
+                      void *user, struct puna_encoded *out, struct puna_error *err)
 {
     memset(out, 0, sizeof *out);
     struct pn_model *m = model->m;
@@ -48,6 +66,7 @@ int puna_encode_image(const puna_model *model, const void *bytes, size_t len,
         if (!out->vision_features)
             rc = pn_fail_memory(err, n * sizeof *out->vision_features, "a picture's features");
         bool full = flags & PUNA_ENCODE_FULL;
+        struct watch watch = {.fn = progress, .user = user};
         if (!rc)
             rc = pn_vision_must_be_full(m, t.ratio_id, out->n_tiles, &full, err);
         if (!rc) {
@@ -57,7 +76,10 @@ int puna_encode_image(const puna_model *model, const void *bytes, size_t len,
                                               .ratio_id = t.ratio_id,
                                               .precise = flags & PUNA_ENCODE_PRECISE,
                                               .full = full,
-                                              .features = out->vision_features};
+                                              .features = out->vision_features,
+                                              .cancel = &watch.cancel,
+                                              .progress = report,
+                                              .progress_user = &watch};
             rc = pn_vision_encode(m, &job, err);
         }
         out->encode_seconds = pn_now() - t1;

@@ -65,7 +65,7 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
         return;
     }
     errno = saved;
-    if (previous.sa_flags & SA_SIGINFO) {
+    if ((previous.sa_flags & SA_SIGINFO) && previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
         previous.sa_sigaction(sig, info, context);
     } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
         previous.sa_handler(sig);

@@ -265,7 +265,7 @@ static int measure_picture(struct results *r, int run, const puna_model *m,
     struct puna_gen_result gen = { 0 };
     int rc = noise_png(&png, &len, w, h, (uint32_t)run, err);
     if (rc == 0)
-        rc = puna_encode_image(m, png, len, NULL, 0, &e, err); /* only for the number of tiles */
+        rc = puna_encode_image(m, png, len, NULL, 0, NULL, NULL, &e, err); /* only for the number of tiles */
     r->n_tiles = e.n_tiles;
     puna_encoded_free(&e);
     if (rc == 0)

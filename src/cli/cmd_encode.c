@@ -179,7 +179,7 @@ static int encode_all(const struct encode_settings *s, const puna_model *m,
         struct puna_encoded e = { 0 };
         struct puna_error why = { 0 };
         const struct picture *pic = &pictures->v[i];
-        rc = puna_encode_image(m, pic->bytes, pic->len, &params, flags, &e, &why);
+        rc = puna_encode_image(m, pic->bytes, pic->len, &params, flags, term_progress, NULL, &e, &why);
         term_clear_progress();
         if (rc != 0)
             pn_fail(err, rc, "%s: %s", pic->path, why.message);

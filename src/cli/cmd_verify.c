@@ -190,7 +190,8 @@ static int compare_pictures(const struct folder *f, const json_t *entry, const c
     double worst = 0, largest = 0;
     for (size_t i = 0; i < pictures->n; i++) {
         struct puna_encoded e = { 0 };
-        rc = puna_encode_image(m, pictures->v[i].bytes, pictures->v[i].len, NULL, flags, &e, err);
+        rc = puna_encode_image(m, pictures->v[i].bytes, pictures->v[i].len, NULL, flags, NULL, NULL, &e,
+                               err);
         if (rc != 0)
             return rc;
         const json_t *tiles = json_array_get(json_object_get(entry, "num_tiles"), i);

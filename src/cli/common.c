@@ -9,11 +9,14 @@
 
 /* ------------------------------------------------------------------------------------- the model */
 
+const char *const cross_rows_names[] = { "default", "plain", "permuted", NULL };
+
 void model_params(struct puna_model_params *p, const struct model_settings *s)
 {
     puna_model_params_init(p);
     p->projector = s->projector;
     p->cpu = s->cpu;
+    p->cross_permuted = s->cross_rows - 1; /* -1: as is usual for the kind of file */
     p->threads = (int)s->threads;
     p->progress = term_progress;
     if (s->no_progress)

@@ -15,8 +15,11 @@
 struct model_settings {
     const char *name, *projector, *cpu;
     int64_t threads;
+    int cross_rows; /* index into cross_rows_names */
     bool no_progress;
 };
+
+extern const char *const cross_rows_names[];
 
 #define OPTS_MODEL_NAME(T)                                                                         \
     OPT_ROW(T, model.name, OPT_STRING, "model", 'm', "MODEL",                                      \
@@ -26,10 +29,14 @@ struct model_settings {
 #define OPTS_PROJECTOR(T)                                                                          \
     OPT_ROW(T, model.projector, OPT_STRING, "projector", 0, "FILE",                                \
             "The projector's .gguf file, for models that Ollama before 0.7 kept in two files.",    \
-            .dflt = "")
+            .dflt = ""),                                                                           \
+    OPT_ROW(T, model.cross_rows, OPT_CHOICE, "cross-rows", 0, "ORDER",                             \
+            "Order of the cross-attention query and key rows in a GGUF file: permuted, as "        \
+            "Ollama's converters write them, or plain. A file does not say.",                      \
+            .choices = cross_rows_names, .dflt = "permuted")
 #define OPTS_MACHINE(T)                                                                            \
     OPT_ROW(T, model.threads, OPT_INT, "threads", 't', "N", "Threads.",                            \
-            .dflt = "PUNA_THREADS, else the CPUs this process may use", .min = 1, .max = 4096),    \
+            .dflt = "PUNA_THREADS, else the CPUs this process may use", .min = 1, .max = 1024),    \
     OPT_ROW(T, model.cpu, OPT_STRING, "cpu", 0, "NAME",                                            \
             "Kernel tier; 'puna doctor' lists them. An absent tier is an error.",                  \
             .dflt = "PUNA_CPU, else the best"),                                                    \

@@ -146,7 +146,7 @@ static int name_picture(const puna_model *m, const struct prompt *p, int rc, str
         const struct picture *pic = &p->pictures->v[i];
         struct puna_encoded e = { 0 };
         struct puna_error why = { 0 };
-        if (puna_encode_image(m, pic->bytes, pic->len, &p->image, 0, &e, &why) == rc)
+        if (puna_encode_image(m, pic->bytes, pic->len, &p->image, 0, NULL, NULL, &e, &why) == rc)
             return pn_fail(err, rc, "%s: %s", pic->path, why.message);
         puna_encoded_free(&e);
     }
@@ -233,5 +233,8 @@ static int append_raw(puna_session *s, const puna_model *m, const struct prompt 
 int prompt_append(puna_session *s, const puna_model *m, const struct prompt *p,
                   struct puna_error *err)
 {
+    const struct puna_model_info info = model_info(m);
+    if (p->pictures->n != 0 && !info.has_vision)
+        return pn_fail(err, PUNA_E_UNSUPPORTED, "%s is a text model: it takes no pictures", info.path);
     return p->raw ? append_raw(s, m, p, err) : append_chat(s, m, p, err);
 }

@@ -330,7 +330,7 @@ static void queue_picture(struct chat *c, const char *arg)
     struct picture *pic = &c->queued->v[c->queued->n - 1];
     const struct puna_image_params params = image_params(&c->settings->session);
     struct puna_encoded e = { 0 };
-    if (puna_encode_image(c->m, pic->bytes, pic->len, &params, 0, &e, &err) != 0) {
+    if (puna_encode_image(c->m, pic->bytes, pic->len, &params, 0, NULL, NULL, &e, &err) != 0) {
         diag("%s: %s", path, err.message);
         free(pic->bytes);
         c->queued->n--;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -263,16 +264,17 @@ static void read_vision(struct reader *r)
     }
 }
 
-/* A gate that went through tanh is within -1..1. */
+/* A gate that went through tanh is within -1..1. Read from the file, not through the map: a text-only run
+ * shall have no vision page mapped in. */
 static bool beyond_tanh(const struct pn_source *src, const char *name)
 {
     const struct pn_tensor *t = pn_source_find(src, name);
-    float g;
-    if (!t || t->type != PN_F32 || t->n_bytes < sizeof g)
+    uint8_t b[4];
+    if (!t || t->type != PN_F32 || t->n_bytes < sizeof b ||
+        pread(t->map->fd, b, sizeof b, t->data - t->map->data) != sizeof b)
         return false;
-    uint32_t bits = 0;
-    for (unsigned i = 0; i < 4; i++)
-        bits |= (uint32_t)t->data[i] << 8 * i;
+    const uint32_t bits = b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+    float g;
     memcpy(&g, &bits, sizeof g);
     return fabsf(g) > 1;
 }

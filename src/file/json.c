@@ -2,8 +2,31 @@
 #include "file/json.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 #include "base/err.h"
+
+/* v as an integer where it is a whole number, for a tree whose integers were read as doubles. Takes v. */
+static json_t *whole(json_t *v)
+{
+    if (json_is_real(v) && fabs(json_real_value(v)) < 0x1p53 &&
+        json_real_value(v) == floor(json_real_value(v))) {
+        json_t *n = json_integer((json_int_t)json_real_value(v));
+        json_decref(v);
+        return n;
+    }
+    const char *key;
+    json_t *child;
+    size_t i;
+    /* nested as deep as jansson lets a file be (2048); replacing a value is allowed while iterating */
+    json_object_foreach(v, key, child)
+        if (!json_is_string(child))
+            (void)json_object_set_new(v, key, whole(json_incref(child)));
+    json_array_foreach(v, i, child)
+        if (!json_is_string(child))
+            (void)json_array_set_new(v, i, whole(json_incref(child)));
+    return v;
+}
 
 json_t *pn_json_parse(struct pn_json *j, const char *data, size_t len)
 {
@@ -11,6 +34,11 @@ json_t *pn_json_parse(struct pn_json *j, const char *data, size_t len)
         return NULL;
     json_error_t e;
     json_t *root = json_loadb(data, len, JSON_REJECT_DUPLICATES, &e);
+    /* transformers writes 10^30 where a tokenizer has no limit: such numbers stay doubles */
+    if (!root && json_error_code(&e) == json_error_numeric_overflow) {
+        root = json_loadb(data, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &e);
+        root = root ? whole(root) : NULL;
+    }
     if (!root) {
         j->rc = json_error_code(&e) == json_error_out_of_memory
                     ? pn_fail_memory(j->err, len, j->label)

@@ -142,7 +142,6 @@ static int pass(struct pn_rgb *out, const struct pn_rgb *src, int32_t w, int32_t
     }
     const size_t src_stride = 3 * (size_t)src->w, stride = 3 * (size_t)w;
 #ifdef _OPENMP
-#pragma omp parallel for schedule(static) if ((int64_t)w * h > 65536)
 #endif
     for (int32_t y = 0; y < h; y++) {
         uint8_t *o = out->px + (size_t)y * stride;

@@ -96,8 +96,6 @@ static int generate(puna_session *s, const struct puna_gen_params *p, struct pn_
             r->finish = PUNA_FINISH_LENGTH;
             break;
         }
-        if (!s->last_logits && s->n_eval == (int32_t)s->tokens.len && s->n_eval > 0)
-            s->n_eval--; /* after a rewind: the last row again, for its logits */
         int rc = pn_session_eval(s, NULL, NULL, err);
         if (rc == PUNA_E_CANCELLED)
             r->finish = PUNA_FINISH_CANCELLED;

@@ -108,9 +108,7 @@ void pn_pictures_free(puna_session *s)
 
 static void report(void *user, double done, double total)
 {
-    puna_session *s = user;
-    if (s->par.progress && s->par.progress(s->par.progress_user, "picture", done, total))
-        puna_session_cancel(s);
+    pn_session_report(user, "picture", done, total);
 }
 
 static size_t cross_total(const puna_session *s)
@@ -143,6 +141,11 @@ static bool make_room(puna_session *s, size_t need)
     }
 }
 
+static double mib(size_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
 int pn_picture_encode(puna_session *s, struct pn_picture *p, struct puna_error *err)
 {
     if (p->cross)
@@ -159,9 +162,9 @@ int pn_picture_encode(puna_session *s, struct pn_picture *p, struct puna_error *
                         pn_vision_scratch_bytes(m, n, precise, full, hf);
     if (!make_room(s, need))
         return pn_fail(err, PUNA_E_MEMORY,
-                       "this picture needs %zu MiB of memory beside the %zu MiB in use, %zu MiB can be had; "
+                       "this picture needs %.1f MiB of memory beside the %.1f MiB in use, %.1f MiB can be had; "
                        "use a smaller context, fewer or smaller pictures, or --kv-type q8_0",
-                       need >> 20, (s->planned + cross_total(s)) >> 20, s->budget >> 20);
+                       mib(need), mib(s->planned + cross_total(s)), mib(s->budget));
     float *pixels = pn_calloc_array((size_t)n * 3 * (size_t)S * (size_t)S, sizeof *pixels);
     if (!pixels)
         return pn_fail_memory(err, (size_t)n * 3 * (size_t)S * (size_t)S * sizeof *pixels, "a picture's tiles");

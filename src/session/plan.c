@@ -34,10 +34,31 @@ static int64_t number_in(const char *path, const char *key)
         const long long v = strtoll(p, &end, 10);
         if (end != p)
             value = v;
-        break;
+        break; /* the first line, or the key's */
     }
     fclose(f);
     return value;
+}
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* What a cgroup's limit leaves beside memory that cannot be reclaimed; SIZE_MAX: no limit. */
+static size_t group_left(const char *dir, const char *limit_file, const char *usage_file, const char *cache_key)
+{
+    char path[1400];
+    snprintf(path, sizeof path, "%s/%s", dir, limit_file);
+    const int64_t limit = number_in(path, NULL);
+    snprintf(path, sizeof path, "%s/%s", dir, usage_file);
+    const int64_t usage = number_in(path, NULL);
+    snprintf(path, sizeof path, "%s/memory.stat", dir);
+    const int64_t cache = number_in(path, cache_key);
+    if (limit < 0 || usage < 0)
+        return SIZE_MAX;
+    const int64_t left = limit - usage + (cache > 0 ? cache : 0);
+    return left > 0 ? (size_t)left : 0;
 }
 
 size_t pn_memory_available(void)
@@ -46,25 +67,24 @@ size_t pn_memory_available(void)
     const int64_t kib = number_in("/proc/meminfo", "MemAvailable:");
     if (kib >= 0)
         have = (size_t)kib * 1024;
-    /* cgroup v2, then v1: what the limit leaves beside memory that cannot be reclaimed */
-    const struct {
-        const char *limit, *usage, *stat, *file;
-    } cg[] = {{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat",
-               "file "},
-              {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-               "/sys/fs/cgroup/memory/memory.stat", "total_cache "}};
-    for (size_t i = 0; i < sizeof cg / sizeof *cg; i++) {
-        const int64_t limit = number_in(cg[i].limit, NULL), usage = number_in(cg[i].usage, NULL);
-        if (limit < 0 || usage < 0)
-            continue;
-        const int64_t file = number_in(cg[i].stat, cg[i].file);
-        const int64_t left = limit - usage + (file > 0 ? file : 0);
-        if (left < 0)
-            have = 0;
-        else if ((uint64_t)left < have)
-            have = (size_t)left;
-        break;
+    /* cgroup v2: every group from ours up to the root may have a limit; v1 shows its own at the mount */
+    FILE *f = fopen("/proc/self/cgroup", "r");
+    char line[1024] = "", dir[1200];
+    while (f && fgets(line, sizeof line, f) && strncmp(line, "0::", 3))
+        line[0] = 0;
+    if (f)
+        fclose(f);
+    line[strcspn(line, "\n")] = 0;
+    snprintf(dir, sizeof dir, "/sys/fs/cgroup%s", strncmp(line, "0::", 3) ? "" : line + 3);
+    for (;;) {
+        have = min_size(have, group_left(dir, "memory.max", "memory.current", "file "));
+        char *slash = strrchr(dir, '/');
+        if (!slash || strlen(dir) <= strlen("/sys/fs/cgroup"))
+            break;
+        *slash = 0;
     }
+    have = min_size(have, group_left("/sys/fs/cgroup/memory", "memory.limit_in_bytes",
+                                     "memory.usage_in_bytes", "total_cache "));
     return have;
 }
 

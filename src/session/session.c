@@ -45,9 +45,10 @@ int pn_session_open(puna_session **out, struct pn_model *m, const struct pn_voca
     int rc = 0;
     if (s->planned > s->budget)
         rc = pn_fail(err, PUNA_E_MEMORY,
-                     "a context of %" PRId32 " tokens needs %zu MiB of memory (KV cache %zu MiB), %zu MiB can be had; "
+                     "a context of %" PRId32 " tokens needs %.1f MiB of memory (KV cache %.1f MiB), %.1f MiB can be had; "
                      "use a smaller context or --kv-type q8_0",
-                     s->par.ctx, s->planned >> 20, plan.kv_bytes >> 20, s->budget >> 20);
+                     s->par.ctx, (double)s->planned / (1 << 20), (double)plan.kv_bytes / (1 << 20),
+                     (double)s->budget / (1 << 20));
     if (!rc)
         rc = pn_kv_open(&s->kv, hp, s->kv_type, s->par.ctx, err);
     if (!rc)
@@ -324,6 +325,16 @@ static int encode_pictures(puna_session *s, int32_t first, int32_t n, struct pun
     return 0;
 }
 
+/* Up to n rows that look at one run of pictures: two runs need not be in memory at the same time. */
+static int32_t chunk_rows(const puna_session *s, int32_t first, int32_t n)
+{
+    for (int32_t i = 1; i < s->n_placed; i++)
+        if (s->placed_at[i] > first && s->placed_at[i] < first + n &&
+            s->placed_at[i] != s->placed_at[i - 1] + 1)
+            return s->placed_at[i] - first;
+    return n;
+}
+
 static bool finite_row(const float *x, int32_t n)
 {
     float sum = 0; /* any NaN or Inf makes it NaN */
@@ -332,9 +343,22 @@ static bool finite_row(const float *x, int32_t n)
     return sum == 0.0f;
 }
 
+void pn_session_report(puna_session *s, const char *phase, double done, double total)
+{
+    const double now = pn_now();
+    if (!s->par.progress || (done < total && now - s->reported < 0.1))
+        return;
+    s->reported = now;
+    if (s->par.progress(s->par.progress_user, phase, done, total))
+        puna_session_cancel(s);
+}
+
 int pn_session_eval(puna_session *s, puna_logits_fn fn, void *user, struct puna_error *err)
 {
-    const int32_t V = s->m->hp.n_vocab, total = (int32_t)s->tokens.len, start = s->n_eval;
+    const int32_t V = s->m->hp.n_vocab, total = (int32_t)s->tokens.len;
+    if (!s->last_logits && s->n_eval == total && total && !fn)
+        s->n_eval--; /* after a rewind: the last row again, for its logits */
+    const int32_t start = s->n_eval;
     const int32_t chunk = fn && s->par.chunk > LOGIT_ROWS ? LOGIT_ROWS : s->par.chunk;
     int rc = 0;
     if (fn && s->logit_rows < chunk) {
@@ -349,7 +373,7 @@ int pn_session_eval(puna_session *s, puna_logits_fn fn, void *user, struct puna_
         s->logit_rows = chunk;
     }
     while (!rc && s->n_eval < total) {
-        const int32_t n = total - s->n_eval < chunk ? total - s->n_eval : chunk, first = s->n_eval;
+        const int32_t first = s->n_eval, n = chunk_rows(s, first, total - first < chunk ? total - first : chunk);
         rc = encode_pictures(s, first, n, err);
         if (rc)
             break;
@@ -393,12 +417,14 @@ int pn_session_eval(puna_session *s, puna_logits_fn fn, void *user, struct puna_
             s->last_logits = s->logits + (size_t)(n_logits - 1) * (size_t)V;
         for (int32_t i = 0; fn && i < n; i++)
             if (fn(user, first + i, s->logits + (size_t)i * (size_t)V, V)) {
+                /* rows not handed out are still to come: they count as not computed */
+                s->n_eval = first + i + 1;
+                s->last_logits = s->logits + (size_t)i * (size_t)V;
                 rc = pn_fail(err, PUNA_E_CANCELLED, "cancelled");
                 break;
             }
-        if (!rc && s->par.progress && total - start > 1 &&
-            s->par.progress(s->par.progress_user, "prefill", s->n_eval - start, total - start))
-            puna_session_cancel(s);
+        if (!rc && total - start > 1)
+            pn_session_report(s, "prefill", s->n_eval - start, total - start);
     }
     return rc;
 }

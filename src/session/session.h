@@ -47,6 +47,7 @@ struct puna_session {
     int32_t n_queue, cap_queue;
     uint64_t clock;
 
+    double reported;             /* time of the last progress report */
     double image_seconds;        /* spent encoding since the last reset by generate */
     int32_t n_encoded;
     _Atomic int cancel;
@@ -63,6 +64,9 @@ double pn_now(void); /* monotonic seconds */
 
 /* puna_session_eval without clearing the cancel flag: the caller's loop goes on with it. */
 int pn_session_eval(puna_session *s, puna_logits_fn fn, void *user, struct puna_error *err);
+
+/* Progress, ten times a second at most and always at the end; a non-zero answer cancels. */
+void pn_session_report(puna_session *s, const char *phase, double done, double total);
 
 /* pictures (picture.c) */
 int pn_picture_get(puna_session *s, const void *bytes, size_t len, struct pn_picture **out,

@@ -82,4 +82,14 @@ field format 'gguf (text)'
 same 'files left' "$(find "$tmp" -name 'x.gguf*' | wc -l)" 1
 ok run -m "$tmp/x.gguf" -p Hello --temp 0 -n 2 --json
 field tokens.generated 2
+# transformers writes this number when a tokenizer has no limit
+cp -r "$src/tests/data/tiny-b/model" "$tmp/unlimited"
+chmod -R u+w "$tmp/unlimited"
+sed -i 's/"model_max_length": [0-9]*/"model_max_length": 1000000000000000019884624838656/' \
+    "$tmp/unlimited/tokenizer_config.json"
+grep -q 1000000000000000019884624838656 "$tmp/unlimited/tokenizer_config.json" || fail 'nothing was changed'
+ok info "$tmp/unlimited"
+sed '1s/{/{"nothing": 1000000000000000019884624838656,/' "$src/tests/data/tiny-b/model/config.json" \
+    >"$tmp/unlimited/config.json"
+ok info "$tmp/unlimited"
 finish

@@ -1,0 +1,39 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Every kernel tier this machine can run: the reference's numbers, and the same bits in all of them
+# (openblas excepted, which picks its kernels by the number of rows; doc/NUMERICS.md).
+. "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
+OLLAMA_MODELS=$src/tests/data/ollama/models
+export OLLAMA_MODELS
+ok doctor --quick --json
+cp "$tmp/out" "$tmp/doctor"
+first=
+n=0
+i=0
+while tier=$(tool jsonget "$tmp/doctor" "tiers.$i.name" 2>/dev/null); do
+    built=$(tool jsonget "$tmp/doctor" "tiers.$i.built")
+    usable=$(tool jsonget "$tmp/doctor" "tiers.$i.usable")
+    i=$((i + 1))
+    if [ "$built" != true ] || [ "$usable" != true ]; then
+        echo "not run: $tier (built: $built, usable here: $usable)"
+        wrong 1 "$tier" logits -m "$model" --cpu "$tier" --ids 1 -o "$tmp/none"
+        continue
+    fi
+    n=$((n + 1))
+    ok verify "$src/tests/data/tiny-b" --cpu "$tier" &&
+        { grep -q '^10 cases, 0 failed' "$tmp/out" || fail "$tier: $(tail -n 2 "$tmp/out")"; }
+    echo "$tier: $(tail -n 1 "$tmp/out")"
+    [ "$tier" != openblas ] || continue
+    # f32 through a picture, and int8 products of K-quants
+    ok logits -m "$model" --cpu "$tier" --precise -p 'The same bits?' -i "$images/tall.png" -o "$tmp/$tier-precise.st"
+    ok logits -m tiny-c:q4_k_m --cpu "$tier" -p 'The same bits again?' -o "$tmp/$tier-int8.st"
+    if [ -z "$first" ]; then
+        first=$tier
+        continue
+    fi
+    for kind in precise int8; do
+        cmp -s "$tmp/$first-$kind.st" "$tmp/$tier-$kind.st" || fail "$tier and $first differ ($kind)"
+    done
+done
+[ "$n" -ge 2 ] || fail "only $n tiers were run"
+finish
