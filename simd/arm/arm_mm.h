@@ -5,7 +5,7 @@
  *
  * Integer scales are stored as differences d_s = sc_s - sc_(s+1): with X_s = x_0 + .. + x_s the
  * running sum of the sub-blocks' sums, I = sum sc_s x_s = sum d_s X_s (summation by parts). So a
- * tile never clears its sums between sub-blocks. All of it is modulo 2^32, and I itself fits (kern.h). */
+ * tile never clears its sums between sub-blocks. All of it is modulo 2^32, and I fits (kern.h). */
 #ifndef PN_ARM_MM_H
 #define PN_ARM_MM_H
 

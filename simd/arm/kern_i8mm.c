@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The i8mm tier: quantised products with SMMLA (Armv8.6 FEAT_I8MM). One or two activation rows
- * are read with SDOT, which Armv8.6 has as well: half of an SMMLA would be lost on them. */
+/* The i8mm tier: products with quantised weights by SMMLA (FEAT_I8MM), and the [close] ones with
+ * float weights by BFMMLA (FEAT_BF16). One or two activation rows meet quantised weights in SDOT:
+ * half of an SMMLA or more would be lost on them. */
 #if !defined __ARM_FEATURE_MATMUL_INT8 || !defined __ARM_FEATURE_DOTPROD || \
     !defined __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
 #error "build this file with the flags of the i8mm tier"
@@ -13,6 +14,8 @@
 #define MR 6
 #define MR_STEP 2
 #include "arm_tile_mmla.h"
+
+#include "arm_bf16.h"
 
 MM_ALL
 
@@ -36,8 +39,33 @@ static uint64_t peak_int8(uint64_t iters)
     return done * 32 * 2;
 }
 
+static uint64_t peak_bf16(uint64_t iters)
+{
+    enum { CHAINS = 16 };
+    float32x4_t x[CHAINS];
+    const bfloat16x8_t a = vreinterpretq_bf16_u16(vdupq_n_u16((uint16_t)(iters & 0x3f)));
+    const bfloat16x8_t b = vreinterpretq_bf16_u16(vdupq_n_u16(0x3f00));
+    PRAGMA_UNROLL
+    for (int i = 0; i < CHAINS; i++)
+        x[i] = vdupq_n_f32((float)i);
+    uint64_t done = 0;
+    for (; done < iters; done += CHAINS) {
+        PRAGMA_UNROLL
+        for (int i = 0; i < CHAINS; i++)
+            x[i] = vbfmmlaq_f32(x[i], a, b);
+    }
+    volatile float sink = 0.0f;
+    for (int i = 0; i < CHAINS; i++)
+        sink = sink + vaddvq_f32(x[i]);
+    return done * 16 * 2;
+}
+
 void pn_kern_init_i8mm(struct pn_kern *k)
 {
     FILL_MM(k);
+    k->mm_bf16[PN_F32] = mm_bf16_f32;
+    k->mm_bf16[PN_F16] = mm_bf16_f16;
+    k->mm_bf16[PN_BF16] = mm_bf16_bf16;
     k->peak_int8 = peak_int8;
+    k->peak_bf16 = peak_bf16;
 }

@@ -20,6 +20,6 @@ if HAVE_KERN_I8MM
 noinst_LTLIBRARIES += libkern_i8mm.la
 libcore_la_LIBADD += libkern_i8mm.la
 libkern_i8mm_la_SOURCES = simd/arm/kern_i8mm.c simd/arm/arm_vf.h simd/arm/arm_unpack.h \
-	simd/arm/arm_tile_mmla.h simd/arm/arm_mm.h
+	simd/arm/arm_tile_mmla.h simd/arm/arm_mm.h simd/arm/arm_bf16.h
 libkern_i8mm_la_CFLAGS = $(KERN_CFLAGS) $(i8mm_CFLAGS)
 endif
