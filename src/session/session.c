@@ -45,8 +45,8 @@ int pn_session_open(puna_session **out, struct pn_model *m, const struct pn_voca
     int rc = 0;
     if (s->planned > s->budget)
         rc = pn_fail(err, PUNA_E_MEMORY,
-                     "a context of %" PRId32 " tokens needs %.1f MiB of memory (KV cache %.1f MiB), %.1f MiB can be had; "
-                     "use a smaller context or --kv-type q8_0",
+                     "a context of %" PRId32 " tokens needs %.1f MiB of memory (KV cache %.1f MiB), %.1f MiB "
+                     "can be had; use a smaller context or --kv-type q8_0",
                      s->par.ctx, (double)s->planned / (1 << 20), (double)plan.kv_bytes / (1 << 20),
                      (double)s->budget / (1 << 20));
     if (!rc)
