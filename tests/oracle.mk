@@ -77,3 +77,16 @@ EXTRA_DIST += \
 	tests/oracle/pictures.py \
 	tests/oracle/puna.py \
 	tests/oracle/reference.py
+
+# How the demonstration model is made; developer's tools too.
+EXTRA_DIST += \
+	tools/demo-model/README.md \
+	tools/demo-model/batches.py \
+	tools/demo-model/check.py \
+	tools/demo-model/export.py \
+	tools/demo-model/generate.py \
+	tools/demo-model/model.py \
+	tools/demo-model/score.py \
+	tools/demo-model/train.py \
+	tools/demo-model/vocabulary.py \
+	tools/demo-model/words.py
