@@ -246,7 +246,7 @@ static void read_mllama(struct pn_json *j, const json_t *root, struct pn_hparams
 int pn_hub_config(struct pn_hparams *hp, const char *json, size_t len, const char *label,
                   struct puna_error *err)
 {
-    struct pn_json j = { .label = label, .err = err };
+    struct pn_json j = { .label = label, .err = err, .huge_ok = true };
     json_t *root = pn_json_parse(&j, json, len);
     const char *type = NULL;
     (void)pn_json_str(&j, root, "model_type", &type);
@@ -279,7 +279,7 @@ int pn_hub_config(struct pn_hparams *hp, const char *json, size_t len, const cha
 int pn_hub_generation(struct pn_hparams *hp, const char *json, size_t len, const char *label,
                       struct puna_error *err)
 {
-    struct pn_json j = { .label = label, .err = err };
+    struct pn_json j = { .label = label, .err = err, .huge_ok = true };
     json_t *root = pn_json_parse(&j, json, len);
     /* What the file leaves out has the defaults of the class that reads it elsewhere. */
     hp->do_sample = false;
@@ -327,7 +327,7 @@ static void need_true(struct pn_json *j, const json_t *o, const char *key)
 int pn_hub_preprocessor(struct pn_hparams *hp, const char *json, size_t len, const char *label,
                         struct puna_error *err)
 {
-    struct pn_json j = { .label = label, .err = err };
+    struct pn_json j = { .label = label, .err = err, .huge_ok = true };
     json_t *root = pn_json_parse(&j, json, len);
     const json_t *o = root;
     const json_t *inner = pn_json_object(&j, root, "image_processor");
@@ -386,7 +386,7 @@ int pn_hub_tokens(struct pn_hparams *hp, const char *json, size_t len, const cha
                   struct puna_error *err)
 {
     static const char *const ends[] = { "<|end_of_text|>", "<|eom_id|>", "<|eot_id|>" };
-    struct pn_json j = { .label = label, .err = err };
+    struct pn_json j = { .label = label, .err = err, .huge_ok = true };
     json_t *root = pn_json_parse(&j, json, len);
     const json_t *added = pn_json_object(&j, root, "added_tokens_decoder");
     if (added) {
@@ -459,7 +459,7 @@ int pn_hub_index(struct pn_hub_index **out, const char *json, size_t len, const 
                  struct puna_error *err)
 {
     *out = NULL;
-    struct pn_json j = { .label = label, .err = err };
+    struct pn_json j = { .label = label, .err = err, .huge_ok = true };
     struct pn_hub_index *x = calloc(1, sizeof *x);
     struct pn_map_str *shard_ids = pn_map_str_new(16);
     if (!x || !shard_ids || !(x->arena = pn_arena_new())) {

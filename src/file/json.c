@@ -35,7 +35,7 @@ json_t *pn_json_parse(struct pn_json *j, const char *data, size_t len)
     json_error_t e;
     json_t *root = json_loadb(data, len, JSON_REJECT_DUPLICATES, &e);
     /* transformers writes 10^30 where a tokenizer has no limit: such numbers stay doubles */
-    if (!root && json_error_code(&e) == json_error_numeric_overflow) {
+    if (!root && j->huge_ok && json_error_code(&e) == json_error_numeric_overflow) {
         root = json_loadb(data, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &e);
         root = root ? whole(root) : NULL;
     }

@@ -17,6 +17,7 @@ struct pn_json {
     const char *label; /* the file, for messages */
     struct puna_error *err;
     int rc;
+    bool huge_ok; /* integers beyond int64 are read as doubles instead of refused */
 };
 
 /* The object in data[0..len), or NULL with j->rc set. Duplicate members, invalid UTF-8 and nesting

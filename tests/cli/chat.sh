@@ -72,19 +72,20 @@ key d
 EOF
 
 # Ctrl-C during an answer stops the answer, and the chat goes on
-chat stop -t 2 --ignore-eos --cpu scalar --precise <<EOF
+long_model
+chat stop -m "$long" --ctx 131072 -t 2 --ignore-eos --cpu scalar --precise <<EOF
 expect >
+idle
 send tell me all
 expect tell me all
-more
-more
+bytes 200
 key c
 expect stopped
 expect >
 idle
 send and more
 expect and more
-more
+bytes 200
 key c
 expect stopped
 expect >

@@ -26,6 +26,16 @@ fail()
     n_bad=$((n_bad + 1))
 }
 
+# A copy of the model that may go on for so long that no interruption can come too late.
+long_model()
+{
+    long=$tmp/long-model
+    cp -r "$model" "$long"
+    chmod -R u+w "$long"
+    sed -i 's/"max_position_embeddings": 1024/"max_position_embeddings": 131072/' "$long/config.json"
+    grep -q 131072 "$long/config.json" || fail 'long_model: nothing was changed'
+}
+
 # A program of this folder, under the same emulator as puna.
 tool()
 {

@@ -2,7 +2,7 @@
 /* ptychat SCRIPT COMMAND [ARG]...: runs a command on a terminal of its own and talks to it. Lines of
  * the script:
  *   expect TEXT   wait until TEXT appears in what came since the last expect
- *   more          wait until anything more comes
+ *   bytes N       wait until N bytes have come since the last expect
  *   send TEXT     type TEXT and Return
  *   key C         type one control character: "c" is Ctrl-C
  *   idle          wait until nothing has come for a moment
@@ -77,8 +77,13 @@ static bool obey(char *line)
         *arg++ = '\0';
     if (strcmp(line, "expect") == 0 && arg != NULL)
         return expect(arg);
-    if (strcmp(line, "more") == 0)
-        return take(PATIENCE_MS);
+    if (strcmp(line, "bytes") == 0 && arg != NULL) {
+        const size_t wanted = strtoull(arg, NULL, 10);
+        while (n_seen < wanted)
+            if (!take(PATIENCE_MS))
+                return false;
+        return true;
+    }
     if (strcmp(line, "send") == 0)
         return (arg == NULL || type(arg, strlen(arg))) && type("\r", 1);
     if (strcmp(line, "key") == 0 && arg != NULL) {

@@ -135,7 +135,8 @@ ok run -m "$model" -p Hello -i "$images/one.png" -i "$images/one.png" -n 1 --jso
 same 'cached' "$(json "$tmp/out" pictures)" '{"count": 2, "cached": 1}'
 
 # interruption ends as the signal would
-"$puna" run -m "$model" -p Hello --ignore-eos --cpu scalar --precise </dev/null >"$tmp/out" 2>"$tmp/err" &
+long_model
+"$puna" run -m "$long" --ctx 131072 -p Hello --ignore-eos --cpu scalar --precise </dev/null >"$tmp/out" 2>"$tmp/err" &
 pid=$!
 while kill -0 $pid 2>/dev/null && [ ! -s "$tmp/out" ]; do sleep 0.05; done
 kill -TERM $pid
