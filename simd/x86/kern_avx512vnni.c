@@ -221,9 +221,9 @@ static uint64_t ISA(peak_int8)(uint64_t iters)
         for (int i = 0; i < CHAINS; i++)
             x[i] = _mm512_dpbusd_epi32(x[i], u, v);
     }
-    volatile int sink = 0;
+    volatile unsigned sink = 0;
     for (int i = 0; i < CHAINS; i++)
-        sink = sink + _mm512_cvtsi512_si32(x[i]);
+        sink = sink + (unsigned)_mm512_cvtsi512_si32(x[i]);
     return done * 64 * 2;
 }
 

@@ -44,9 +44,9 @@ static uint64_t ISA(peak_int8)(uint64_t iters)
         for (int i = 0; i < CHAINS; i++)
             x[i] = _mm256_dpbusd_avx_epi32(x[i], u, v);
     }
-    volatile int sink = 0;
+    volatile unsigned sink = 0;
     for (int i = 0; i < CHAINS; i++)
-        sink = sink + _mm256_extract_epi32(x[i], 0);
+        sink = sink + (unsigned)_mm256_extract_epi32(x[i], 0);
     return done * 32 * 2;
 }
 
