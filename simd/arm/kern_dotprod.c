@@ -28,9 +28,9 @@ static uint64_t peak_int8(uint64_t iters)
         for (int i = 0; i < CHAINS; i++)
             x[i] = vdotq_s32(x[i], a, b);
     }
-    volatile int sink = 0;
+    volatile unsigned sink = 0;
     for (int i = 0; i < CHAINS; i++)
-        sink = sink + vaddvq_s32(x[i]);
+        sink = sink + (unsigned)vaddvq_s32(x[i]);
     return done * 16 * 2;
 }
 

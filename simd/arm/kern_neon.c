@@ -52,9 +52,9 @@ static uint64_t peak_int8(uint64_t iters)
         for (int i = 0; i < CHAINS; i++)
             x[i] = vmlal_s8(x[i], a, b);
     }
-    volatile int sink = 0;
+    volatile unsigned sink = 0;
     for (int i = 0; i < CHAINS; i++)
-        sink = sink + vaddvq_s16(x[i]);
+        sink = sink + (unsigned)vaddvq_s16(x[i]);
     return done * 8 * 2;
 }
 
