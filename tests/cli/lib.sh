@@ -26,6 +26,17 @@ fail()
     n_bad=$((n_bad + 1))
 }
 
+# For tests of bits: openblas promises none, so where it is the best tier the scalar reference runs.
+exact_tier()
+{
+    ok doctor --quick --json
+    if [ "$(tool jsonget "$tmp/out" tier)" = openblas ]; then
+        echo 'openblas promises no bits: run in the scalar tier'
+        PUNA_CPU=scalar
+        export PUNA_CPU
+    fi
+}
+
 # A copy of the model that may go on for so long that no interruption can come too late.
 long_model()
 {

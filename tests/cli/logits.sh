@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # puna logits: the file's form, the reference's numbers, and that threads, chunks, tiles do not matter.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
+exact_tier
 out=$tmp/out.safetensors
 
 cd "$tmp" || exit 1
