@@ -57,8 +57,9 @@ static size_t group_left(const char *dir, const char *limit_file, const char *us
     const int64_t cache = number_in(path, cache_key);
     if (limit < 0 || usage < 0)
         return SIZE_MAX;
-    const int64_t left = limit - usage + (cache > 0 ? cache : 0);
-    return left > 0 ? (size_t)left : 0;
+    /* cgroup v1 says "no limit" by a number next to INT64_MAX: nothing is added to it */
+    const int64_t used = cache > 0 && cache < usage ? usage - cache : cache > 0 ? 0 : usage;
+    return limit > used ? (size_t)(limit - used) : 0;
 }
 
 size_t pn_memory_available(void)
