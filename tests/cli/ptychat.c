@@ -7,7 +7,8 @@
  *   key C         type one control character: "c" is Ctrl-C
  *   idle          wait until nothing has come for a moment
  * Everything that the command writes is copied to standard output. The exit status is the command's, or 99
- * with a sentence when an expectation was not met within a minute. */
+ * with a sentence when an expectation was not met within a minute, or the command did not end within one
+ * after the script; it is killed then, as it may ignore that its terminal is gone. */
 #include <errno.h>
 #include <poll.h>
 #include <pty.h>
@@ -20,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATIENCE_MS = 60000, IDLE_MS = 300, MISSED = 99, CAP = 1 << 20 };
+enum { PATIENCE = 60 /* seconds */, IDLE_MS = 300, MISSED = 99, CAP = 1 << 20 };
 
 static int terminal;
 static char seen[CAP + 1]; /* since the last expect */
@@ -47,9 +48,15 @@ static bool take(int ms)
     return true;
 }
 
+static time_t deadline;
+
+static bool late(void)
+{
+    return time(NULL) > deadline;
+}
+
 static bool expect(const char *text)
 {
-    const time_t start = time(NULL);
     for (;;) {
         char *at = memmem(seen, n_seen, text, strlen(text));
         if (at != NULL) {
@@ -58,7 +65,7 @@ static bool expect(const char *text)
             memmove(seen, at, n_seen);
             return true;
         }
-        if (closed || time(NULL) - start > PATIENCE_MS / 1000)
+        if (closed || late())
             return false;
         take(1000);
     }
@@ -71,6 +78,7 @@ static bool type(const char *text, size_t n)
 
 static bool obey(char *line)
 {
+    deadline = time(NULL) + PATIENCE;
     line[strcspn(line, "\n")] = '\0';
     char *arg = strchr(line, ' ');
     if (arg != NULL)
@@ -79,9 +87,11 @@ static bool obey(char *line)
         return expect(arg);
     if (strcmp(line, "bytes") == 0 && arg != NULL) {
         const size_t wanted = strtoull(arg, NULL, 10);
-        while (n_seen < wanted)
-            if (!take(PATIENCE_MS))
+        while (n_seen < wanted) {
+            if (closed || late())
                 return false;
+            take(1000);
+        }
         return true;
     }
     if (strcmp(line, "send") == 0)
@@ -92,7 +102,8 @@ static bool obey(char *line)
     }
     if (strcmp(line, "idle") == 0) {
         while (take(IDLE_MS))
-            ;
+            if (late())
+                return false;
         return true;
     }
     return false;
@@ -116,29 +127,37 @@ int main(int argc, char **argv)
     if (pid == 0) {
         signal(SIGINT, SIG_DFL); /* ignored where the tests run in the background */
         signal(SIGQUIT, SIG_DFL);
+        signal(SIGHUP, SIG_DFL); /* and under nohup */
         execvp(argv[2], argv + 2);
         perror(argv[2]);
         _exit(127);
     }
     char line[4096];
     int number = 0, status = 0;
-    while (fgets(line, sizeof(line), script) != NULL) {
+    bool met = true;
+    while (met && fgets(line, sizeof(line), script) != NULL) {
         number++;
         char copy[4096];
         memcpy(copy, line, sizeof(copy));
-        if (!obey(copy)) {
+        met = obey(copy);
+        if (!met)
             printf("\nptychat: line %d was not met: %s", number, line);
-            fclose(script);
-            close(terminal); /* hangs up, which ends the command */
-            waitpid(pid, &status, 0);
-            return MISSED;
-        }
     }
     fclose(script);
-    while (take(PATIENCE_MS))
-        ;
+    deadline = time(NULL) + PATIENCE;
+    while (met && !closed) {
+        take(1000);
+        if (!closed && late()) {
+            printf("\nptychat: the command did not end after the script\n");
+            met = false;
+        }
+    }
+    if (!met)
+        kill(pid, SIGKILL);
     close(terminal);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
+    if (!met)
+        return MISSED;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

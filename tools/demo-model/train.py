@@ -125,6 +125,12 @@ def score(net, batches):
     return {k: (right[k], asked[k]) for k in sorted(asked)}
 
 
+def deaf(_):
+    """A signal to the whole process group stops the training, which then ends its worker itself."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def save(path, net, opt, seconds, seen):
     torch.save(dict(params={k: v.detach() for k, v in net.p.items()}, opt=opt.state(), seconds=seconds, seen=seen), path + ".new")
     os.replace(path + ".new", path)
@@ -137,7 +143,7 @@ def main():
     p.add_argument("--hours", type=float, default=1e9, help="stop after this time, to go on later")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--batch", type=int, default=32)
-    p.add_argument("--parts", type=int, default=2, help="batches to a step")
+    p.add_argument("--parts", type=int, default=1, help="batches to a step")
     p.add_argument("--lr", type=float, default=2e-3)
     p.add_argument("--threads", type=int, default=2)
     o = p.parse_args()
@@ -171,7 +177,7 @@ def main():
     held_out = [make(tok, HELD_OUT, i, 32) for i in range(24)]
     first = opt.step_count * o.parts
     loader = torch.utils.data.DataLoader(Batches(words, o.seed, o.batch), batch_size=None, sampler=range(first, 1 << 30), num_workers=1,
-                                         prefetch_factor=6)
+                                         prefetch_factor=6, worker_init_fn=deaf)
     stop = []
     signal.signal(signal.SIGTERM, lambda *a: stop.append(1))
     csv = open(os.path.join(o.dir, "loss.csv"), "a", buffering=1)
@@ -216,7 +222,7 @@ def main():
         if now - saved > 600:
             save(state, net, opt, seconds, seen)
             saved = now
-        if now - tested > 1500 or opt.step_count in (200, 500):
+        if now - tested > 1500 or opt.step_count in (500, 1000):
             s = score(net, held_out)
             scores.write(f"{opt.step_count},{seen},{seconds:.0f}," + ",".join(f"{k},{a},{n}" for k, (a, n) in s.items()) + "\n")
             print("score " + "  ".join(f"{k} {100 * a / n:.1f}% of {n}" for k, (a, n) in s.items()), flush=True)
