@@ -53,11 +53,6 @@ struct pn_scratch {
     void *mem;
 };
 
-static size_t max_size(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 /* Carve the scratch out of one zeroed block, or count its bytes (mem NULL). */
 static size_t layout(struct pn_scratch *s, const struct pn_model *m, int32_t rows, int32_t max_keys,
                      uint8_t *mem)
@@ -65,7 +60,7 @@ static size_t layout(struct pn_scratch *s, const struct pn_model *m, int32_t row
     const struct pn_hparams *hp = &m->hp;
     const size_t r = (size_t)rows, d = (size_t)hp->d_model, dq = (size_t)hp->n_head * (size_t)hp->head_dim,
                  dkv = (size_t)hp->n_kv_head * (size_t)hp->head_dim, ff = (size_t)hp->d_ff;
-    const size_t widest = max_size(max_size(d, dq), ff);
+    const size_t wide = d > dq ? d : dq, widest = wide > ff ? wide : ff;
     size_t at = 0;
 #define TAKE(ptr, bytes)                                \
     do {                                                \
@@ -99,7 +94,7 @@ static size_t layout(struct pn_scratch *s, const struct pn_model *m, int32_t row
         struct thread dummy, *th = s->thread ? &s->thread[i] : &dummy;
         TAKE(th->xn, PRIVATE_ROWS * d * 4);
         TAKE(th->act, pn_act_bytes(PRIVATE_ROWS, (int32_t)widest));
-        TAKE(th->slab, max_size(r * 64, 8 * 256) * 4);
+        TAKE(th->slab, pn_slab_floats(rows) * 4);
         float *attn = NULL;
         TAKE(attn, pn_attn_scratch_floats(hp->head_dim) * 4);
         if (mem)
@@ -151,6 +146,7 @@ void pn_scratch_close(struct pn_scratch **s)
 struct pass {
     const struct pn_model *m;
     const struct pn_kern *kern;
+    struct pn_mm mm;
     const struct pn_batch *b;
     struct pn_scratch *s;
     float *logits;
@@ -232,98 +228,35 @@ static void plan(struct pass *p)
     }
 }
 
-/* Input rows of the next product: rows[index[i]] (index NULL: i), normalised when norm is given, and quantised
- * when some weight wants it. Ends with a barrier when the rows were shared out. */
-static struct pn_in stage(struct pass *p, struct pn_team *t, const float *rows, const int32_t *index, int32_t m,
-                          int32_t k, const float *norm, bool want_act, struct pn_act *act)
+/* Input of the next product, for weights w: with few rows each thread prepares all of them for itself. */
+static struct pn_in stage(struct pass *p, struct pn_team *t, const float *x, const int32_t *index, int32_t m,
+                          const float *norm, int n_w, const struct pn_weight *const *w)
 {
     struct pn_scratch *s = p->s;
-    struct thread *th = &s->thread[t->tid];
-    const bool alone = m <= PRIVATE_ROWS;
-    float *xn = alone ? th->xn : s->xn;
-    if (want_act)
-        pn_act_init(act, alone ? th->act : s->act, m, k);
-    if (!alone)
-        pn_step(t);
-    for (int64_t i = 0; (alone ? i : (i = pn_next(t))) < m; i += alone) {
-        const float *src = rows + (size_t)(index ? index[i] : i) * (size_t)k;
-        if (norm) {
-            p->kern->rmsnorm(xn + (size_t)i * (size_t)k, src, norm, k, p->m->hp.rms_eps);
-            src = xn + (size_t)i * (size_t)k;
-        }
-        if (want_act)
-            p->kern->quant_act(act, (int32_t)i, src);
-    }
-    if (!alone)
-        pn_barrier(t);
-    return (struct pn_in){norm ? xn : rows, (size_t)k, want_act ? act : NULL, m};
+    const struct thread *th = &s->thread[t->tid];
+    const bool own = m <= PRIVATE_ROWS;
+    const struct pn_stage_mem mem = {own ? th->xn : s->xn, own ? th->act : s->act, own};
+    const struct pn_rows rows = {x, index, m, w[0]->k};
+    const struct pn_norm rms = {norm, NULL, p->m->hp.rms_eps};
+    return pn_stage(&p->mm, t, &rows, norm ? &rms : NULL, pn_wants_act(&p->mm, n_w, w), &mem);
 }
 
-/* c[j][m][w[j].n] = in * w[j]^T for up to three weights, shared out by slabs of rows. */
-static void products(struct pass *p, struct pn_team *t, const struct pn_in *in, int n_w,
-                     const struct pn_weight *const *w, float *const *c)
+/* x[index[i]] += scale * (rows * w^T) */
+static void add_to_x(struct pass *p, struct pn_team *t, const float *rows, const struct pn_weight *w,
+                     const struct rows *to, float scale)
 {
-    int32_t slab[3];
-    int64_t first[4] = {0, 0, 0, 0};
-    for (int j = 0; j < n_w; j++) {
-        slab[j] = pn_slab_rows(w[j]->n, in->m, t->n);
-        first[j + 1] = first[j] + (w[j]->n + slab[j] - 1) / slab[j];
-    }
-    int64_t i;
-    for (pn_step(t); (i = pn_next(t)) < first[n_w];) {
-        int j = 0;
-        while (i >= first[j + 1])
-            j++;
-        const int32_t n0 = (int32_t)(i - first[j]) * slab[j];
-        const int32_t n1 = n0 + slab[j] < w[j]->n ? n0 + slab[j] : w[j]->n;
-        pn_mm_slab(p->kern, w[j], n0, n1, in, c[j] + n0, (size_t)w[j]->n, p->b->precise);
-    }
-    pn_barrier(t);
+    const struct pn_in in = stage(p, t, rows, NULL, to->n, NULL, 1, &w);
+    pn_product_add(&p->mm, t, &in, w, NULL, scale, p->s->x, to->index, p->s->thread[t->tid].slab);
 }
 
-/* x[index[i]] += scale * (in * w^T) */
-static void product_add(struct pass *p, struct pn_team *t, const struct pn_in *in, const struct pn_weight *w,
-                        const int32_t *index, float scale)
-{
-    struct pn_scratch *s = p->s;
-    float *c = s->thread[t->tid].slab;
-    const int32_t slab = pn_slab_rows(w->n, in->m, t->n);
-    int64_t i;
-    for (pn_step(t); (i = pn_next(t)) * slab < w->n;) {
-        const int32_t n0 = (int32_t)i * slab, n1 = n0 + slab < w->n ? n0 + slab : w->n;
-        pn_mm_slab(p->kern, w, n0, n1, in, c, (size_t)slab, p->b->precise);
-        for (int32_t r = 0; r < in->m; r++)
-            p->kern->axpy(s->x + (size_t)index[r] * (size_t)w->n + n0, c + (size_t)r * (size_t)slab, scale,
-                          n1 - n0);
-    }
-    pn_barrier(t);
-}
-
-/* h += scale * down(silu(gate(norm h)) * up(norm h)) for the rows of the list */
+/* x += scale * down(silu(gate(norm x)) * up(norm x)) for the rows of the list */
 static void mlp(struct pass *p, struct pn_team *t, const struct pn_layer *l, const struct rows *rows, float scale)
 {
     struct pn_scratch *s = p->s;
-    const int32_t d = p->m->hp.d_model, ff = p->m->hp.d_ff, m = rows->n;
-    const bool precise = p->b->precise;
-    struct pn_act act;
-    struct pn_in in = stage(p, t, s->x, rows->index, m, d, l->ffn_norm.v,
-                            pn_wants_act(p->kern, &l->gate, precise) ||
-                                pn_wants_act(p->kern, &l->up, precise), &act);
-    const int32_t slab = pn_slab_rows(ff, m, t->n);
-    float *up = s->thread[t->tid].slab;
-    int64_t i;
-    for (pn_step(t); (i = pn_next(t)) * slab < ff;) {
-        const int32_t n0 = (int32_t)i * slab, n1 = n0 + slab < ff ? n0 + slab : ff;
-        pn_mm_slab(p->kern, &l->gate, n0, n1, &in, s->g + n0, (size_t)ff, precise);
-        pn_mm_slab(p->kern, &l->up, n0, n1, &in, up, (size_t)slab, precise);
-        for (int32_t r = 0; r < m; r++) {
-            float *g = s->g + (size_t)r * (size_t)ff + n0;
-            p->kern->silu_mul(g, g, up + (size_t)r * (size_t)slab, n1 - n0);
-        }
-    }
-    pn_barrier(t);
-    in = stage(p, t, s->g, NULL, m, ff, NULL, pn_wants_act(p->kern, &l->down, precise), &act);
-    product_add(p, t, &in, &l->down, rows->index, scale);
+    const struct pn_weight *w[] = {&l->gate, &l->up};
+    const struct pn_in in = stage(p, t, s->x, rows->index, rows->n, l->ffn_norm.v, 2, w);
+    pn_product_swiglu(&p->mm, t, &in, &l->gate, &l->up, s->g, s->thread[t->tid].slab);
+    add_to_x(p, t, s->g, &l->down, rows, scale);
 }
 
 /* ------------------------------------------------------------------------- attention */
@@ -488,17 +421,12 @@ static void self_layer(struct pass *p, struct pn_team *t, const struct pn_layer 
 {
     struct pn_scratch *s = p->s;
     const struct rows *rows = &s->self;
-    const bool precise = p->b->precise;
-    struct pn_act act;
-    const bool want = pn_wants_act(p->kern, &l->wq, precise) || pn_wants_act(p->kern, &l->wk, precise) ||
-                      pn_wants_act(p->kern, &l->wv, precise);
-    struct pn_in in = stage(p, t, s->x, NULL, rows->n, p->m->hp.d_model, l->attn_norm.v, want, &act);
     const struct pn_weight *w[] = {&l->wq, &l->wk, &l->wv};
-    float *const c[] = {s->q, s->k, s->v};
-    products(p, t, &in, 3, w, c);
+    const struct pn_in in = stage(p, t, s->x, NULL, rows->n, l->attn_norm.v, 3, w);
+    pn_products(&p->mm, t, &in, 3, (struct pn_out[]){{.w = &l->wq, .c = s->q}, {.w = &l->wk, .c = s->k},
+                                                     {.w = &l->wv, .c = s->v}});
     attention(p, t, l, rows);
-    in = stage(p, t, s->q, NULL, rows->n, l->wo.k, NULL, pn_wants_act(p->kern, &l->wo, precise), &act);
-    product_add(p, t, &in, &l->wo, rows->index, 1.0f);
+    add_to_x(p, t, s->q, &l->wo, rows, 1.0f);
     mlp(p, t, l, rows, 1.0f);
 }
 
@@ -506,16 +434,11 @@ static void cross_layer(struct pass *p, struct pn_team *t, const struct pn_layer
 {
     struct pn_scratch *s = p->s;
     const struct rows *rows = &s->attn;
-    const bool precise = p->b->precise;
-    struct pn_act act;
-    struct pn_in in = stage(p, t, s->x, rows->index, rows->n, p->m->hp.d_model, l->attn_norm.v,
-                            pn_wants_act(p->kern, &l->wq, precise), &act);
     const struct pn_weight *w[] = {&l->wq};
-    float *const c[] = {s->q};
-    products(p, t, &in, 1, w, c);
+    const struct pn_in in = stage(p, t, s->x, rows->index, rows->n, l->attn_norm.v, 1, w);
+    pn_products(&p->mm, t, &in, 1, &(struct pn_out){.w = &l->wq, .c = s->q});
     attention(p, t, l, rows);
-    in = stage(p, t, s->q, NULL, rows->n, l->wo.k, NULL, pn_wants_act(p->kern, &l->wo, precise), &act);
-    product_add(p, t, &in, &l->wo, rows->index, l->attn_gate.v[0]);
+    add_to_x(p, t, s->q, &l->wo, rows, l->attn_gate.v[0]);
     if (s->mlp.n)
         mlp(p, t, l, &s->mlp, l->mlp_gate.v[0]);
 }
@@ -561,18 +484,15 @@ static void forward(struct pn_team *t, void *arg)
     const int32_t first = p->b->first_logit_row, n = p->b->n_rows - first;
     if (n <= 0)
         return;
-    struct pn_act act;
-    const struct pn_in in = stage(p, t, s->x, s->self.index + first, n, m->hp.d_model, m->output_norm.v,
-                                  pn_wants_act(p->kern, &m->output, p->b->precise), &act);
     const struct pn_weight *w[] = {&m->output};
-    float *const c[] = {p->logits};
-    products(p, t, &in, 1, w, c);
+    const struct pn_in in = stage(p, t, s->x, s->self.index + first, n, m->output_norm.v, 1, w);
+    pn_products(&p->mm, t, &in, 1, &(struct pn_out){.w = &m->output, .c = p->logits});
 }
 
 int pn_forward(const struct pn_model *m, const struct pn_batch *b, struct pn_scratch *s, float *logits,
                const _Atomic int *cancel)
 {
-    struct pass p = {.m = m, .kern = &m->kern, .b = b, .s = s, .logits = logits, .cancel = cancel};
+    struct pass p = {.m = m, .kern = &m->kern, .mm = {&m->kern, b->precise}, .b = b, .s = s, .logits = logits, .cancel = cancel};
     plan(&p);
     pn_pool_run(m->threads, forward, &p);
     return atomic_load(&p.stop) ? PUNA_E_CANCELLED : 0;

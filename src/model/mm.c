@@ -1,33 +1,153 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products of activations with bound weights: which kernel, how many rows per task. */
+/* Products of activations with bound weights: preparing the rows, sharing out the work, what follows. */
 #include "model/model.h"
 
-bool pn_wants_act(const struct pn_kern *k, const struct pn_weight *w, bool precise)
+static bool wants_act(const struct pn_mm *mm, const struct pn_weight *w)
 {
     const bool is_float = w->type == PN_F32 || w->type == PN_F16 || w->type == PN_BF16;
-    return !precise && !is_float && !k->prefer_f32;
+    return !mm->precise && !is_float && !mm->kern->prefer_f32;
 }
 
-void pn_mm_slab(const struct pn_kern *k, const struct pn_weight *w, int32_t n0, int32_t n1,
-                const struct pn_in *in, float *c, size_t ldc, bool precise)
+bool pn_wants_act(const struct pn_mm *mm, int n, const struct pn_weight *const *w)
 {
+    for (int i = 0; i < n; i++)
+        if (wants_act(mm, w[i]))
+            return true;
+    return false;
+}
+
+struct pn_in pn_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn_rows *rows,
+                      const struct pn_norm *norm, bool want_act, const struct pn_stage_mem *mem)
+{
+    const int32_t m = rows->m, k = rows->k;
+    struct pn_in in = {norm ? mem->xn : rows->x, m, k, want_act, {0}};
+    if (want_act)
+        pn_act_init(&in.act, mem->act, m, k);
+    if (!norm && !want_act)
+        return in;
+    if (!mem->own)
+        pn_step(t);
+    for (int64_t i = 0; (mem->own ? i : (i = pn_next(t))) < m; i += mem->own) {
+        const float *src = rows->x + (size_t)(rows->index ? rows->index[i] : i) * (size_t)k;
+        if (norm) {
+            float *dst = mem->xn + (size_t)i * (size_t)k;
+            if (norm->b)
+                mm->kern->layernorm(dst, src, norm->w, norm->b, k, norm->eps);
+            else
+                mm->kern->rmsnorm(dst, src, norm->w, k, norm->eps);
+            src = dst;
+        }
+        if (want_act)
+            mm->kern->quant_act(&in.act, (int32_t)i, src);
+    }
+    if (!mem->own)
+        pn_barrier(t);
+    return in;
+}
+
+/* c[m][n1-n0] (+ldc) = in * w[n0..n1)^T */
+static void mm_slab(const struct pn_mm *mm, const struct pn_weight *w, int32_t n0, int32_t n1,
+                    const struct pn_in *in, float *c, size_t ldc)
+{
+    const struct pn_kern *k = mm->kern;
     const uint8_t *rows = w->data + (size_t)n0 * w->row_bytes;
-    if (pn_wants_act(k, w, precise))
-        k->mm[w->type](c, ldc, rows, w->row_bytes, n1 - n0, in->act, 0, in->m);
-    else if (!precise && k->mm_bf16[w->type])
-        k->mm_bf16[w->type](c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, in->ldx, in->m);
+    if (wants_act(mm, w))
+        k->mm[w->type](c, ldc, rows, w->row_bytes, n1 - n0, &in->act, 0, in->m);
+    else if (!mm->precise && k->mm_bf16[w->type])
+        k->mm_bf16[w->type](c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, (size_t)in->k, in->m);
     else
-        k->mm_f32[w->type](c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, in->ldx, in->m);
+        k->mm_f32[w->type](c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, (size_t)in->k, in->m);
 }
 
-/* Tasks small enough to balance, large enough that weights stream in long runs (decode) and a tile of 32
- * rows is never cut (prefill). */
-int32_t pn_slab_rows(int32_t n, int32_t m, int n_threads)
+enum { FEW = 8, LONG_SLAB = 256, SLAB = 64 };
+
+size_t pn_slab_floats(int32_t m)
 {
-    int32_t rows = m > 8 ? 64 : 256;
+    const size_t many = (size_t)m * SLAB;
+    return many > FEW * LONG_SLAB ? many : FEW * LONG_SLAB;
+}
+
+/* Weight rows per task: small enough to balance, large enough that weights stream in long runs (decode) and a tile
+ * of 32 rows is never cut (prefill). */
+static int32_t slab_rows(int32_t n, int32_t m, int n_threads)
+{
+    int32_t rows = m > FEW ? SLAB : LONG_SLAB;
     while (rows > 32 && n / rows < 4 * n_threads)
         rows /= 2;
     return rows;
+}
+
+/* Bounds of slab i of a weight of n rows. */
+struct span {
+    int32_t n0, n1;
+};
+static struct span span(int64_t i, int32_t slab, int32_t n)
+{
+    const int32_t n0 = (int32_t)i * slab;
+    return (struct span){n0, n0 + slab < n ? n0 + slab : n};
+}
+
+void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, int n_out,
+                 const struct pn_out *out)
+{
+    enum { MOST = 3 };
+    int32_t slab[MOST];
+    int64_t first[MOST + 1] = {0};
+    for (int j = 0; j < n_out; j++) {
+        slab[j] = slab_rows(out[j].w->n, in->m, t->n);
+        first[j + 1] = first[j] + (out[j].w->n + slab[j] - 1) / slab[j];
+    }
+    int64_t i;
+    for (pn_step(t); (i = pn_next(t)) < first[n_out];) {
+        const struct pn_out *o = out;
+        while (i >= first[o - out + 1])
+            o++;
+        const struct pn_weight *w = o->w;
+        const struct span s = span(i - first[o - out], slab[o - out], w->n);
+        mm_slab(mm, w, s.n0, s.n1, in, o->c + s.n0, (size_t)w->n);
+        for (int32_t r = 0; o->bias && r < in->m; r++) {
+            float *row = o->c + (size_t)r * (size_t)w->n + s.n0;
+            mm->kern->add(row, o->bias + s.n0, s.n1 - s.n0);
+            if (o->gelu)
+                mm->kern->gelu(row, row, s.n1 - s.n0);
+        }
+    }
+    pn_barrier(t);
+}
+
+void pn_product_add(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, const struct pn_weight *w,
+                    const float *bias, float scale, float *x, const int32_t *index, float *slab)
+{
+    const int32_t rows = slab_rows(w->n, in->m, t->n);
+    int64_t i;
+    for (pn_step(t); (i = pn_next(t)) * rows < w->n;) {
+        const struct span s = span(i, rows, w->n);
+        mm_slab(mm, w, s.n0, s.n1, in, slab, (size_t)rows);
+        for (int32_t r = 0; r < in->m; r++) {
+            float *c = slab + (size_t)r * (size_t)rows;
+            if (bias)
+                mm->kern->add(c, bias + s.n0, s.n1 - s.n0);
+            mm->kern->axpy(x + (size_t)(index ? index[r] : r) * (size_t)w->n + s.n0, c, scale, s.n1 - s.n0);
+        }
+    }
+    pn_barrier(t);
+}
+
+void pn_product_swiglu(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in,
+                       const struct pn_weight *gate, const struct pn_weight *up, float *c, float *slab)
+{
+    const int32_t n = gate->n, rows = slab_rows(n, in->m, t->n);
+    int64_t i;
+    for (pn_step(t); (i = pn_next(t)) * rows < n;) {
+        const struct span s = span(i, rows, n);
+        mm_slab(mm, gate, s.n0, s.n1, in, c + s.n0, (size_t)n);
+        mm_slab(mm, up, s.n0, s.n1, in, slab, (size_t)rows);
+        for (int32_t r = 0; r < in->m; r++) {
+            float *g = c + (size_t)r * (size_t)n + s.n0;
+            mm->kern->silu_mul(g, g, slab + (size_t)r * (size_t)rows, s.n1 - s.n0);
+        }
+    }
+    pn_barrier(t);
 }
 
 void pn_weight_row(const struct pn_kern *k, const struct pn_weight *w, int64_t r, int64_t col, int64_t n,

@@ -94,20 +94,61 @@ int pn_model_vision_ready(struct pn_model *m, struct puna_error *err);
 
 /* ---------------------------------------------------------------- products (mm.c) */
 
+/* What all products of a pass share. */
+struct pn_mm {
+    const struct pn_kern *kern;
+    bool precise; /* f32 rows, no int8 activations */
+};
+
+/* Input rows as they stand in the pass: row i is x[index[i]] (index NULL: x[i]), k wide. */
+struct pn_rows {
+    const float *x;
+    const int32_t *index;
+    int32_t m, k;
+};
+/* What is done to them on the way. */
+struct pn_norm {
+    const float *w, *b; /* [k]; w NULL: nothing; b NULL: RMSNorm, else LayerNorm */
+    float eps;
+};
+/* Where the prepared rows go: m rows of k floats, and pn_act_bytes(m, k). */
+struct pn_stage_mem {
+    float *xn;
+    uint8_t *act;
+    bool own; /* the thread's own: it prepares all rows for itself, and nobody waits */
+};
 /* Input rows of a product, in the forms its weights want. */
 struct pn_in {
-    const float *x; /* [m][k] (+ldx) */
-    size_t ldx;
-    const struct pn_act *act; /* NULL when no weight of the step needs it */
-    int32_t m;
+    const float *x; /* [m][k] */
+    int32_t m, k;
+    bool quantised; /* act is filled */
+    struct pn_act act;
 };
-/* Whether the product with w takes int8 activations (else f32 rows). */
-bool pn_wants_act(const struct pn_kern *k, const struct pn_weight *w, bool precise);
-/* c[m][n1-n0] (+ldc) = in * w[n0..n1)^T */
-void pn_mm_slab(const struct pn_kern *k, const struct pn_weight *w, int32_t n0, int32_t n1,
-                const struct pn_in *in, float *c, size_t ldc, bool precise);
-/* Rows of a weight per task for m input rows on n_threads threads. */
-int32_t pn_slab_rows(int32_t n, int32_t m, int n_threads);
+/* One of the outputs of a step: c[m][w->n] = in * w^T (+ bias), then GELU when asked. */
+struct pn_out {
+    const struct pn_weight *w;
+    float *c;
+    const float *bias; /* NULL or [w->n] */
+    bool gelu;
+};
+
+/* Whether one of n weights takes int8 activations (else f32 rows). */
+bool pn_wants_act(const struct pn_mm *mm, int n, const struct pn_weight *const *w);
+/* Normalised and quantised rows; ends with a barrier unless mem->own. An index needs a norm. */
+struct pn_in pn_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn_rows *rows,
+                      const struct pn_norm *norm, bool want_act, const struct pn_stage_mem *mem);
+/* All outputs in one step, shared out by slabs of weight rows. Ends with a barrier. */
+void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, int n_out,
+                 const struct pn_out *out);
+/* x[index[i]] += scale * (in * w^T (+ bias)), index NULL: x[i]. slab: the thread's own pn_slab_floats(m). Ends with a
+ * barrier. */
+void pn_product_add(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, const struct pn_weight *w,
+                    const float *bias, float scale, float *x, const int32_t *index, float *slab);
+/* c[m][gate->n] = silu(in * gate^T) * (in * up^T). Ends with a barrier. */
+void pn_product_swiglu(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in,
+                       const struct pn_weight *gate, const struct pn_weight *up, float *c, float *slab);
+/* Floats of a thread's slab for up to m rows. */
+size_t pn_slab_floats(int32_t m);
 /* Row r of w (columns col .. col+n) to f32; col and n multiples of the block. */
 void pn_weight_row(const struct pn_kern *k, const struct pn_weight *w, int64_t r, int64_t col, int64_t n,
                    float *dst);

@@ -33,6 +33,7 @@
 struct enc {
     struct pn_model *m;
     const struct pn_kern *kern;
+    struct pn_mm mm;
     const struct pn_vision_job *job;
     int32_t n_real_tiles, n_tiles; /* tiles computed: real, then missing ones */
     int32_t zeros;                 /* zero tokens computed per tile */
@@ -119,7 +120,7 @@ static size_t layout(struct enc *e, const struct pn_model *m, int32_t n_real_til
     for (int i = 0; i < n_threads; i++) {
         struct vthread dummy, *th = e->thread ? &e->thread[i] : &dummy;
         float *attn = NULL;
-        TAKE(th->slab, BLOCK * 64 * 4);
+        TAKE(th->slab, pn_slab_floats(BLOCK) * 4);
         TAKE(attn, pn_attn_scratch_floats(hd) * 4);
         if (mem)
             pn_attn_scratch_init(&th->attn, attn, hd);
@@ -173,70 +174,29 @@ int pn_vision_must_be_full(struct pn_model *m, int32_t ratio_id, int32_t n_tiles
 
 /* ------------------------------------------------------------------------- pieces of a layer */
 
-static struct pn_in stage(struct enc *e, struct pn_team *t, const float *rows, int32_t m, int32_t k,
-                          const float *ln_w, const float *ln_b, bool want_act, struct pn_act *act)
+static struct pn_in stage(struct enc *e, struct pn_team *t, const float *x, int32_t m, const struct pn_vec *ln_w,
+                          const struct pn_vec *ln_b, int n_w, const struct pn_weight *const *w)
 {
-    if (want_act)
-        pn_act_init(act, e->act, m, k);
-    if (ln_w || want_act) {
-        int64_t i;
-        for (pn_step(t); (i = pn_next(t)) < m;) {
-            const float *src = rows + (size_t)i * (size_t)k;
-            if (ln_w) {
-                e->kern->layernorm(e->xn + (size_t)i * (size_t)k, src, ln_w, ln_b, k, e->m->hp.v_eps);
-                src = e->xn + (size_t)i * (size_t)k;
-            }
-            if (want_act)
-                e->kern->quant_act(act, (int32_t)i, src);
-        }
-        pn_barrier(t);
-    }
-    return (struct pn_in){ln_w ? e->xn : rows, (size_t)k, want_act ? act : NULL, m};
+    const struct pn_stage_mem mem = {e->xn, e->act, false};
+    const struct pn_rows rows = {x, NULL, m, w[0]->k};
+    const struct pn_norm ln = {ln_w ? ln_w->v : NULL, ln_b ? ln_b->v : NULL, e->m->hp.v_eps};
+    return pn_stage(&e->mm, t, &rows, ln_w ? &ln : NULL, pn_wants_act(&e->mm, n_w, w), &mem);
 }
 
-static bool wants(const struct enc *e, const struct pn_weight *w)
+/* c[m][w->n] = x * w^T (+ bias) (GELU), LayerNorm before it when ln_w is given */
+static void product(struct enc *e, struct pn_team *t, const float *x, int32_t m, const struct pn_vec *ln_w,
+                    const struct pn_vec *ln_b, const struct pn_out *out)
 {
-    return pn_wants_act(e->kern, w, e->job->precise);
+    const struct pn_in in = stage(e, t, x, m, ln_w, ln_b, 1, &out->w);
+    pn_products(&e->mm, t, &in, 1, out);
 }
 
-/* c[m][w->n] = in * w^T (+ bias) (gelu) */
-static void product(struct enc *e, struct pn_team *t, const struct pn_in *in, const struct pn_weight *w,
-                    const float *bias, bool gelu, float *c)
+/* x += gate * (rows * w^T (+ bias)) */
+static void add_to_x(struct enc *e, struct pn_team *t, const float *rows, int32_t m, const struct pn_weight *w,
+                     const float *bias, float gate, float *x)
 {
-    const int32_t slab = pn_slab_rows(w->n, in->m, t->n);
-    int64_t i;
-    for (pn_step(t); (i = pn_next(t)) * slab < w->n;) {
-        const int32_t n0 = (int32_t)i * slab, n1 = n0 + slab < w->n ? n0 + slab : w->n;
-        pn_mm_slab(e->kern, w, n0, n1, in, c + n0, (size_t)w->n, e->job->precise);
-        for (int32_t r = 0; bias && r < in->m; r++) {
-            float *row = c + (size_t)r * (size_t)w->n + n0;
-            e->kern->add(row, bias + n0, n1 - n0);
-            if (gelu)
-                e->kern->gelu(row, row, n1 - n0);
-        }
-    }
-    pn_barrier(t);
-}
-
-/* x += gate * (in * w^T (+ bias)) */
-static void product_add(struct enc *e, struct pn_team *t, const struct pn_in *in, const struct pn_weight *w,
-                        const float *bias, float gate, float *x)
-{
-    float *c = e->thread[t->tid].slab;
-    int32_t slab = pn_slab_rows(w->n, in->m, t->n);
-    slab = slab > 64 ? 64 : slab; /* the thread's slab holds BLOCK x 64 */
-    int64_t i;
-    for (pn_step(t); (i = pn_next(t)) * slab < w->n;) {
-        const int32_t n0 = (int32_t)i * slab, n1 = n0 + slab < w->n ? n0 + slab : w->n;
-        pn_mm_slab(e->kern, w, n0, n1, in, c, (size_t)slab, e->job->precise);
-        for (int32_t r = 0; r < in->m; r++) {
-            float *row = c + (size_t)r * (size_t)slab;
-            if (bias)
-                e->kern->add(row, bias + n0, n1 - n0);
-            e->kern->axpy(x + (size_t)r * (size_t)w->n + n0, row, gate, n1 - n0);
-        }
-    }
-    pn_barrier(t);
+    const struct pn_in in = stage(e, t, rows, m, NULL, NULL, 1, &w);
+    pn_product_add(&e->mm, t, &in, w, bias, gate, x, NULL, e->thread[t->tid].slab);
 }
 
 static void attention(struct enc *e, struct pn_team *t)
@@ -269,19 +229,17 @@ static void attention(struct enc *e, struct pn_team *t)
 
 static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
 {
-    const int32_t D = e->m->hp.v_dim, F = e->m->hp.v_ff, heads = e->m->hp.v_head, hd = D / heads;
+    const int32_t D = e->m->hp.v_dim, heads = e->m->hp.v_head, hd = D / heads;
     const float g_attn = l->gate_attn.v ? l->gate_attn.v[0] : 1.0f;
     const float g_ffn = l->gate_ffn.v ? l->gate_ffn.v[0] : 1.0f;
-    struct pn_act act;
+    const struct pn_weight *qkv[] = {&l->wq, &l->wk, &l->wv};
     int64_t i;
     for (int32_t r0 = 0; r0 < e->n_tok; r0 += BLOCK) {
         const int32_t n = e->n_tok - r0 < BLOCK ? e->n_tok - r0 : BLOCK;
         const size_t off = (size_t)r0 * (size_t)D;
-        const struct pn_in in = stage(e, t, e->x + off, n, D, l->ln1_w.v, l->ln1_b.v,
-                                      wants(e, &l->wq) || wants(e, &l->wk) || wants(e, &l->wv), &act);
-        product(e, t, &in, &l->wq, NULL, false, e->q + off);
-        product(e, t, &in, &l->wk, NULL, false, e->kb);
-        product(e, t, &in, &l->wv, NULL, false, e->vb);
+        const struct pn_in in = stage(e, t, e->x + off, n, &l->ln1_w, &l->ln1_b, 3, qkv);
+        pn_products(&e->mm, t, &in, 3, (struct pn_out[]){{.w = &l->wq, .c = e->q + off}, {.w = &l->wk, .c = e->kb},
+                                                         {.w = &l->wv, .c = e->vb}});
         for (pn_step(t); (i = pn_next(t)) < heads;)
             for (int32_t r = 0; r < n; r++)
                 e->kern->kv_put(&e->kv[i], r0 + r, e->kb + (size_t)r * (size_t)D + (size_t)i * (size_t)hd,
@@ -292,13 +250,9 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
     for (int32_t r0 = 0; r0 < e->n_tok; r0 += BLOCK) {
         const int32_t n = e->n_tok - r0 < BLOCK ? e->n_tok - r0 : BLOCK;
         float *x = e->x + (size_t)r0 * (size_t)D;
-        struct pn_in in =
-            stage(e, t, e->q + (size_t)r0 * (size_t)D, n, D, NULL, NULL, wants(e, &l->wo), &act);
-        product_add(e, t, &in, &l->wo, NULL, g_attn, x);
-        in = stage(e, t, x, n, D, l->ln2_w.v, l->ln2_b.v, wants(e, &l->fc1), &act);
-        product(e, t, &in, &l->fc1, l->fc1_b.v, true, e->h);
-        in = stage(e, t, e->h, n, F, NULL, NULL, wants(e, &l->fc2), &act);
-        product_add(e, t, &in, &l->fc2, l->fc2_b.v, g_ffn, x);
+        add_to_x(e, t, e->q + (size_t)r0 * (size_t)D, n, &l->wo, NULL, g_attn, x);
+        product(e, t, x, n, &l->ln2_w, &l->ln2_b, &(struct pn_out){&l->fc1, e->h, l->fc1_b.v, true});
+        add_to_x(e, t, e->h, n, &l->fc2, l->fc2_b.v, g_ffn, x);
     }
 }
 
@@ -310,7 +264,6 @@ static void patches(struct enc *e, struct pn_team *t)
     const struct pn_hparams *hp = &e->m->hp;
     const struct pn_vision *v = e->m->vision;
     const int32_t S = hp->v_image, p = hp->v_patch, G = v->grid, D = hp->v_dim, P = v->patch.k;
-    struct pn_act act;
     int64_t i;
     for (int32_t tile = 0; tile < e->n_real_tiles; tile++)
         for (int32_t r0 = 0; r0 < G * G; r0 += BLOCK) {
@@ -326,9 +279,8 @@ static void patches(struct enc *e, struct pn_team *t)
                                (size_t)p * sizeof *row);
             }
             pn_barrier(t);
-            const struct pn_in in = stage(e, t, e->h, n, P, NULL, NULL, wants(e, &v->patch), &act);
-            product(e, t, &in, &v->patch, NULL, false,
-                    e->x + ((size_t)tile * (size_t)v->n_pos + 1 + (size_t)r0) * (size_t)D);
+            float *x = e->x + ((size_t)tile * (size_t)v->n_pos + 1 + (size_t)r0) * (size_t)D;
+            product(e, t, e->h, n, NULL, NULL, &(struct pn_out){.w = &v->patch, .c = x});
         }
 }
 
@@ -438,7 +390,6 @@ static void outputs(struct enc *e, struct pn_team *t)
     const struct pn_hparams *hp = &m->hp;
     const struct pn_vision *v = m->vision;
     const int32_t n_out = v->n_out, kvh = hp->n_kv_head, hd = hp->head_dim;
-    struct pn_act act;
     int64_t i;
     for (int32_t r0 = 0; r0 < e->n_keep; r0 += OUT_BLOCK) {
         const int32_t n = e->n_keep - r0 < OUT_BLOCK ? e->n_keep - r0 : OUT_BLOCK;
@@ -451,18 +402,16 @@ static void outputs(struct enc *e, struct pn_team *t)
         pn_barrier(t);
         if (!e->job->cross)
             continue;
-        struct pn_in in = stage(e, t, e->h, n, n_out, NULL, NULL, wants(e, &v->proj), &act);
-        product(e, t, &in, &v->proj, v->proj_b.v, false, e->states);
-        bool want = false;
-        for (int32_t l = 0; l < hp->n_layer; l++)
-            want |= m->layers[l].cross && (wants(e, &m->layers[l].wk) || wants(e, &m->layers[l].wv));
-        in = stage(e, t, e->states, n, hp->d_model, NULL, NULL, want, &act);
+        product(e, t, e->h, n, NULL, NULL, &(struct pn_out){.w = &v->proj, .c = e->states, .bias = v->proj_b.v});
+        struct pn_in in = {.x = e->states, .m = n, .k = hp->d_model};
         for (int32_t l = 0; l < hp->n_layer; l++) {
             const struct pn_layer *cl = &m->layers[l];
             if (!cl->cross)
                 continue;
-            product(e, t, &in, &cl->wk, NULL, false, e->ck);
-            product(e, t, &in, &cl->wv, NULL, false, e->cv);
+            const struct pn_weight *kv[] = {&cl->wk, &cl->wv};
+            if (!in.quantised && pn_wants_act(&e->mm, 2, kv)) /* once for all layers that want it */
+                in = stage(e, t, e->states, n, NULL, NULL, 2, kv);
+            pn_products(&e->mm, t, &in, 2, (struct pn_out[]){{.w = &cl->wk, .c = e->ck}, {.w = &cl->wv, .c = e->cv}});
             for (pn_step(t); (i = pn_next(t)) < kvh;)
                 for (int32_t r = 0; r < n; r++) {
                     float *key = e->ck + ((size_t)r * (size_t)kvh + (size_t)i) * (size_t)hd;
@@ -522,7 +471,7 @@ int pn_vision_encode(struct pn_model *m, const struct pn_vision_job *job, struct
         return rc;
     const struct pn_hparams *hp = &m->hp;
     const int32_t n_real_tiles = job->tiles_h * job->tiles_w, missing = hp->v_tiles - n_real_tiles;
-    struct enc e = {.m = m, .kern = &m->kern, .job = job};
+    struct enc e = {.m = m, .kern = &m->kern, .mm = {&m->kern, job->precise}, .job = job};
     const bool full = job->full;
     e.thread = calloc((size_t)m->threads, sizeof *e.thread);
     const bool pad = job->hf_rows;
