@@ -9,7 +9,7 @@
 
 #include "base/mem.h"
 #include "cli/common.h"
-#include "cli/outfile.h"
+#include "base/outfile.h"
 #include "cli/prompt.h"
 #include "cli/st_write.h"
 
@@ -70,7 +70,7 @@ static int write_tile(const struct puna_encoded *e, int32_t tile, const struct p
     int rc = puna_png(&png, &len, rgb, e->tile, e->tile, err);
     free(rgb);
     if (rc == 0) {
-        rc = outfile_put(path, png, len, err);
+        rc = pn_outfile_put(path, png, len, err);
         puna_free(png);
     }
     return rc;

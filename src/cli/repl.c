@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
-#include "cli/outfile.h"
+#include "base/outfile.h"
 #include "cli/run.h"
 
 enum { HISTORY_LINES = 1000 };
@@ -366,7 +366,7 @@ static void save(struct chat *c, const char *arg)
     char *path = file_name(arg);
     if (path == NULL)
         diag("where to? /save FILE");
-    else if (outfile_put(path, c->transcript.len > 0 ? c->transcript.data : "", c->transcript.len,
+    else if (pn_outfile_put(path, c->transcript.len > 0 ? c->transcript.data : "", c->transcript.len,
                          &err) != 0)
         diag_error(&err);
     else

@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "cli/outfile.h"
+#include "base/outfile.h"
 
 struct st_tensor {
     uint64_t start, end, at; /* bytes in the file */
@@ -15,7 +15,7 @@ struct st_tensor {
 };
 
 struct st_writer {
-    struct outfile file;
+    struct pn_outfile file;
     struct st_tensor tensor[ST_MAX_TENSORS];
     size_t n;
 };
@@ -82,9 +82,9 @@ int st_create(struct st_writer **out, const char *path, const struct st_decl *te
     struct pn_buf head = { 0 };
     int rc = build_header(&head, w, tensors, err);
     if (rc == 0)
-        rc = outfile_open(&w->file, path, err);
-    if (rc == 0 && (rc = outfile_write_at(&w->file, head.data, head.len, 0, err)) != 0)
-        outfile_abort(&w->file);
+        rc = pn_outfile_open(&w->file, path, err);
+    if (rc == 0 && (rc = pn_outfile_write_at(&w->file, head.data, head.len, 0, err)) != 0)
+        pn_outfile_abort(&w->file);
     pn_buf_free(&head);
     if (rc != 0)
         free(w);
@@ -106,7 +106,7 @@ int st_put(struct st_writer *w, size_t i, const void *values, size_t n, struct p
     size_t bytes;
     int rc = check_room(t, n, &bytes, err);
     if (rc == 0)
-        rc = outfile_write_at(&w->file, values, bytes, t->at, err);
+        rc = pn_outfile_write_at(&w->file, values, bytes, t->at, err);
     if (rc == 0)
         t->at += bytes;
     return rc;
@@ -120,7 +120,7 @@ int st_skip(struct st_writer *w, size_t i, size_t n, struct puna_error *err)
     int rc = check_room(t, n, &bytes, err);
     while (rc == 0 && bytes > 0) {
         const size_t part = bytes < sizeof(zeros) ? bytes : sizeof(zeros);
-        rc = outfile_write_at(&w->file, zeros, part, t->at, err);
+        rc = pn_outfile_write_at(&w->file, zeros, part, t->at, err);
         t->at += part;
         bytes -= part;
     }
@@ -136,7 +136,7 @@ int st_commit(struct st_writer **w, struct puna_error *err)
             rc = pn_fail(err, PUNA_E_ARG, "%s: values of tensor %zu are missing", s->file.path, i);
     }
     if (rc == 0)
-        rc = outfile_commit(&s->file, err);
+        rc = pn_outfile_commit(&s->file, err);
     st_abort(w);
     return rc;
 }
@@ -145,7 +145,7 @@ void st_abort(struct st_writer **w)
 {
     if (*w == NULL)
         return;
-    outfile_abort(&(*w)->file);
+    pn_outfile_abort(&(*w)->file);
     free(*w);
     *w = NULL;
 }

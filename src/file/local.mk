@@ -1,5 +1,6 @@
 libcore_la_SOURCES += \
 	src/file/gguf.c src/file/gguf.h \
+	src/file/gguf_write.c src/file/gguf_write.h \
 	src/file/gguf_source.c \
 	src/file/hparams.c src/file/hparams.h \
 	src/file/hub.c \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/outfile.h"
+#include "base/outfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,20 +11,20 @@
 
 #include "base/err.h"
 
-static int fail_errno(struct puna_error *err, const struct outfile *out, const char *what)
+static int fail_errno(struct puna_error *err, const struct pn_outfile *out, const char *what)
 {
     return pn_fail(err, PUNA_E_IO, "%s: cannot %s: %s", out->path, what, strerror(errno));
 }
 
-static void release(struct outfile *out)
+static void release(struct pn_outfile *out)
 {
     free(out->path);
     free(out->target);
     free(out->temp);
-    *out = (struct outfile){ .fd = -1 };
+    *out = (struct pn_outfile){ .fd = -1 };
 }
 
-void outfile_abort(struct outfile *out)
+void pn_outfile_abort(struct pn_outfile *out)
 {
     if (out->fd < 0)
         return;
@@ -34,9 +34,9 @@ void outfile_abort(struct outfile *out)
     release(out);
 }
 
-int outfile_open(struct outfile *out, const char *path, struct puna_error *err)
+int pn_outfile_open(struct pn_outfile *out, const char *path, struct puna_error *err)
 {
-    *out = (struct outfile){ .fd = -1, .path = strdup(path) };
+    *out = (struct pn_outfile){ .fd = -1, .path = strdup(path) };
     if (out->path == NULL)
         return pn_fail_memory(err, strlen(path) + 1, "a file name");
 
@@ -65,7 +65,7 @@ int outfile_open(struct outfile *out, const char *path, struct puna_error *err)
         umask(mask);
         if (fchmod(out->fd, exists ? st.st_mode & 07777 : 0666 & ~mask) != 0) {
             rc = fail_errno(err, out, "set its permissions");
-            outfile_abort(out);
+            pn_outfile_abort(out);
             return rc;
         }
     }
@@ -74,7 +74,7 @@ int outfile_open(struct outfile *out, const char *path, struct puna_error *err)
     return rc;
 }
 
-int outfile_write_at(struct outfile *out, const void *bytes, size_t n, uint64_t offset,
+int pn_outfile_write_at(struct pn_outfile *out, const void *bytes, size_t n, uint64_t offset,
                      struct puna_error *err)
 {
     const char *p = bytes;
@@ -94,7 +94,7 @@ int outfile_write_at(struct outfile *out, const void *bytes, size_t n, uint64_t 
     return 0;
 }
 
-int outfile_write(struct outfile *out, const void *bytes, size_t n, struct puna_error *err)
+int pn_outfile_write(struct pn_outfile *out, const void *bytes, size_t n, struct puna_error *err)
 {
     const char *p = bytes;
     while (n > 0) {
@@ -109,15 +109,44 @@ int outfile_write(struct outfile *out, const void *bytes, size_t n, struct puna_
     return 0;
 }
 
-int outfile_commit(struct outfile *out, struct puna_error *err)
+int pn_outfile_reserve(struct pn_outfile *out, uint64_t n, struct puna_error *err)
+{
+#ifdef __linux__
+    if (n > 0 && fallocate(out->fd, 0, 0, (off_t)n) != 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != ENODEV &&
+        errno != ESPIPE)
+        return fail_errno(err, out, "reserve room for it");
+#else
+    (void)out, (void)n, (void)err;
+#endif
+    return 0;
+}
+
+/* The new name is an entry of the directory: it survives a power cut once that is on disk, too. */
+static int sync_directory(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
+    const int fd = dir != NULL ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    free(dir);
+    if (fd < 0)
+        return errno == EACCES ? 0 : -1; /* one may write to a directory that one may not read */
+    /* some file systems have no such thing */
+    const int rc = fsync(fd) != 0 && errno != EINVAL && errno != ENOSYS ? -1 : 0;
+    close(fd);
+    return rc;
+}
+
+int pn_outfile_commit(struct pn_outfile *out, struct puna_error *err)
 {
     int rc = 0;
     if (out->temp != NULL && fsync(out->fd) != 0)
         rc = fail_errno(err, out, "write");
     else if (out->temp != NULL && rename(out->temp, out->target) != 0)
         rc = fail_errno(err, out, "rename the finished file");
+    else if (out->temp != NULL && sync_directory(out->target) != 0)
+        rc = fail_errno(err, out, "write its directory");
     if (rc != 0) {
-        outfile_abort(out);
+        pn_outfile_abort(out);
         return rc;
     }
     if (close(out->fd) != 0)
@@ -126,15 +155,15 @@ int outfile_commit(struct outfile *out, struct puna_error *err)
     return rc;
 }
 
-int outfile_put(const char *path, const void *bytes, size_t n, struct puna_error *err)
+int pn_outfile_put(const char *path, const void *bytes, size_t n, struct puna_error *err)
 {
-    struct outfile out;
-    int rc = outfile_open(&out, path, err);
+    struct pn_outfile out;
+    int rc = pn_outfile_open(&out, path, err);
     if (rc != 0)
         return rc;
-    rc = outfile_write(&out, bytes, n, err);
+    rc = pn_outfile_write(&out, bytes, n, err);
     if (rc == 0)
-        return outfile_commit(&out, err);
-    outfile_abort(&out);
+        return pn_outfile_commit(&out, err);
+    pn_outfile_abort(&out);
     return rc;
 }
