@@ -189,6 +189,7 @@ def main():
     while opt.step_count < o.steps and not stop and time.monotonic() < until:
         part = opt.step_count / o.steps
         lr = o.lr * min(1.0, (opt.step_count + 1) / 200, max(0.02, (1 - part) / (1 - FALL)))
+        weight = 0.3 if part < 0.3 else 0.1  # 0.1: both targets pull at the encoder alike; seeing comes first
         for v in net.p.values():
             v.grad = None
         net.begin()
@@ -196,7 +197,7 @@ def main():
         for _ in range(o.parts):
             b = next(data)
             loss, marks, _, _ = forward(net, b)
-            total = total + (loss if marks is None else loss + 0.1 * marks) / o.parts
+            total = total + (loss if marks is None else loss + weight * marks) / o.parts
             mean["loss " + b["form"]].append(float(loss.detach()))
             if marks is not None:
                 mean["marks"].append(float(marks.detach()))
