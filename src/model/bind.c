@@ -20,19 +20,26 @@ struct binder {
     enum spelling text, vision;
     struct puna_error *err;
     int rc; /* first failure; later calls do nothing */
+    char combined[64]; /* what the tensor found last is called in the combined layout */
 };
 
-static const struct pn_tensor *find(struct binder *b, const char *pattern, int i)
+/* Patterns are literals of this file with at most one %d. */
+static void expand(char *name, size_t size, const char *pattern, int i)
+{
+    const char *pct = strstr(pattern, "%d");
+    if (pct)
+        snprintf(name, size, "%.*s%d%s", (int)(pct - pattern), pattern, i, pct + 2);
+    else
+        snprintf(name, size, "%s", pattern);
+}
+
+static const struct pn_tensor *find(struct binder *b, const char *pattern, const char *combined, int i)
 {
     char name[160];
     if (b->rc)
         return NULL;
-    /* patterns are literals of this file with at most one %d */
-    const char *pct = strstr(pattern, "%d");
-    if (pct)
-        snprintf(name, sizeof name, "%.*s%d%s", (int)(pct - pattern), pattern, i, pct + 2);
-    else
-        snprintf(name, sizeof name, "%s", pattern);
+    expand(name, sizeof name, pattern, i);
+    expand(b->combined, sizeof b->combined, combined, i);
     const struct pn_tensor *t = pn_source_find(b->src, name);
     if (!t)
         b->rc = pn_fail(b->err, PUNA_E_FORMAT,
@@ -80,7 +87,15 @@ static void weight(struct binder *b, struct pn_weight *w, const struct pn_tensor
                         b->src->path, t->name, k, ti ? ti->name : "?");
         return;
     }
-    *w = (struct pn_weight){t->data, pn_row_bytes(t->type, k), t->type, (int32_t)n, (int32_t)k};
+    *w = (struct pn_weight){.data = t->data,
+                            .row_bytes = pn_row_bytes(t->type, k),
+                            .type = t->type,
+                            .n = (int32_t)n,
+                            .k = (int32_t)k,
+                            .id = b->m->n_weights++,
+                            .name = pn_arena_strndup(b->m->mem, b->combined, strlen(b->combined))};
+    if (!w->name)
+        b->rc = pn_fail_memory(b->err, strlen(b->combined), "the names of tensors");
 }
 
 static void vec(struct binder *b, struct pn_vec *v, const struct pn_tensor *t, int64_t n)
@@ -115,9 +130,9 @@ static const char *pick(enum spelling s, const char *hub, const char *combined, 
 }
 
 #define TEXT(field, fn, hub, gguf, ...) \
-    fn(b, &(field), find(b, pick(b->text, hub, gguf, NULL), i), __VA_ARGS__)
+    fn(b, &(field), find(b, pick(b->text, hub, gguf, NULL), gguf, i), __VA_ARGS__)
 #define VIS(field, fn, hub, comb, split, ...) \
-    fn(b, &(field), find(b, pick(b->vision, hub, comb, split), i), __VA_ARGS__)
+    fn(b, &(field), find(b, pick(b->vision, hub, comb, split), comb, i), __VA_ARGS__)
 
 #define HL "language_model.model.layers.%d."
 
@@ -166,32 +181,37 @@ static void bind_text(struct binder *b)
     }
 }
 
+/* Two stacks, one set of names: the prefix is put in front here. */
+static const struct pn_tensor *find_vlayer(struct binder *b, bool global, int i, const char *hub, const char *comb,
+                                           const char *split)
+{
+    char h[96], c[64], s[64];
+    const char *stack = global ? "v.global.blk.%d." : "v.blk.%d.";
+    snprintf(h, sizeof h, "vision_model.%stransformer.layers.%%d.%s", global ? "global_" : "", hub);
+    snprintf(c, sizeof c, "%s%s", stack, comb);
+    snprintf(s, sizeof s, "%s%s", stack, split);
+    return find(b, pick(b->vision, h, c, s), c, i);
+}
+
 static void bind_vlayer(struct binder *b, struct pn_vlayer *l, int i, bool global)
 {
     const int64_t d = b->m->hp.v_dim, ff = b->m->hp.v_ff;
-    char hub[6][96], comb[6][64];
-    /* Two stacks, one set of names: the prefix is put in front here. */
-    const char *ph = global ? "vision_model.global_transformer.layers.%d." : "vision_model.transformer.layers.%d.";
-    const char *pg = global ? "v.global.blk.%d." : "v.blk.%d.";
-#define NAME(slot, h, c, s)                                                          \
-    (snprintf(hub[slot], sizeof hub[slot], "%s%s", ph, h),                           \
-     snprintf(comb[slot], sizeof comb[slot], "%s%s", pg, b->vision == SPLIT ? s : c), \
-     find(b, b->vision == HUB ? hub[slot] : comb[slot], i))
-    vec(b, &l->ln1_w, NAME(0, "input_layernorm.weight", "attn_norm.weight", "ln1.weight"), d);
-    vec(b, &l->ln1_b, NAME(0, "input_layernorm.bias", "attn_norm.bias", "ln1.bias"), d);
-    vec(b, &l->ln2_w, NAME(0, "post_attention_layernorm.weight", "ffn_norm.weight", "ln2.weight"), d);
-    vec(b, &l->ln2_b, NAME(0, "post_attention_layernorm.bias", "ffn_norm.bias", "ln2.bias"), d);
-    weight(b, &l->wq, NAME(1, "self_attn.q_proj.weight", "attn_q.weight", "attn_q.weight"), d, d);
-    weight(b, &l->wk, NAME(1, "self_attn.k_proj.weight", "attn_k.weight", "attn_k.weight"), d, d);
-    weight(b, &l->wv, NAME(1, "self_attn.v_proj.weight", "attn_v.weight", "attn_v.weight"), d, d);
-    weight(b, &l->wo, NAME(1, "self_attn.o_proj.weight", "attn_output.weight", "attn_out.weight"), d, d);
-    weight(b, &l->fc1, NAME(2, "mlp.fc1.weight", "ffn_up.weight", "ffn_down.weight"), ff, d);
-    vec(b, &l->fc1_b, NAME(2, "mlp.fc1.bias", "ffn_up.bias", "ffn_down.bias"), ff);
-    weight(b, &l->fc2, NAME(3, "mlp.fc2.weight", "ffn_down.weight", "ffn_up.weight"), d, ff);
-    vec(b, &l->fc2_b, NAME(3, "mlp.fc2.bias", "ffn_down.bias", "ffn_up.bias"), d);
+#define NAME(h, c, s) find_vlayer(b, global, i, h, c, s)
+    vec(b, &l->ln1_w, NAME("input_layernorm.weight", "attn_norm.weight", "ln1.weight"), d);
+    vec(b, &l->ln1_b, NAME("input_layernorm.bias", "attn_norm.bias", "ln1.bias"), d);
+    vec(b, &l->ln2_w, NAME("post_attention_layernorm.weight", "ffn_norm.weight", "ln2.weight"), d);
+    vec(b, &l->ln2_b, NAME("post_attention_layernorm.bias", "ffn_norm.bias", "ln2.bias"), d);
+    weight(b, &l->wq, NAME("self_attn.q_proj.weight", "attn_q.weight", "attn_q.weight"), d, d);
+    weight(b, &l->wk, NAME("self_attn.k_proj.weight", "attn_k.weight", "attn_k.weight"), d, d);
+    weight(b, &l->wv, NAME("self_attn.v_proj.weight", "attn_v.weight", "attn_v.weight"), d, d);
+    weight(b, &l->wo, NAME("self_attn.o_proj.weight", "attn_output.weight", "attn_out.weight"), d, d);
+    weight(b, &l->fc1, NAME("mlp.fc1.weight", "ffn_up.weight", "ffn_down.weight"), ff, d);
+    vec(b, &l->fc1_b, NAME("mlp.fc1.bias", "ffn_up.bias", "ffn_down.bias"), ff);
+    weight(b, &l->fc2, NAME("mlp.fc2.weight", "ffn_down.weight", "ffn_up.weight"), d, ff);
+    vec(b, &l->fc2_b, NAME("mlp.fc2.bias", "ffn_down.bias", "ffn_up.bias"), d);
     if (global) {
-        vec(b, &l->gate_attn, NAME(4, "gate_attn", "attn_gate", "attn_gate"), 1);
-        vec(b, &l->gate_ffn, NAME(5, "gate_ffn", "ffn_gate", "ffn_gate"), 1);
+        vec(b, &l->gate_attn, NAME("gate_attn", "attn_gate", "attn_gate"), 1);
+        vec(b, &l->gate_ffn, NAME("gate_ffn", "ffn_gate", "ffn_gate"), 1);
     }
 #undef NAME
 }

@@ -492,7 +492,7 @@ static void forward(struct pn_team *t, void *arg)
 int pn_forward(const struct pn_model *m, const struct pn_batch *b, struct pn_scratch *s, float *logits,
                const _Atomic int *cancel)
 {
-    struct pass p = {.m = m, .kern = &m->kern, .mm = {&m->kern, b->precise}, .b = b, .s = s, .logits = logits,
+    struct pass p = {.m = m, .kern = &m->kern, .mm = {&m->kern, b->precise, b->observer}, .b = b, .s = s, .logits = logits,
                      .cancel = cancel};
     plan(&p);
     pn_pool_run(m->threads, forward, &p);

@@ -20,7 +20,7 @@ struct pn_in pn_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn
                       const struct pn_norm *norm, bool want_act, const struct pn_stage_mem *mem)
 {
     const int32_t m = rows->m, k = rows->k;
-    struct pn_in in = {norm ? mem->xn : rows->x, m, k, want_act, {0}};
+    struct pn_in in = {.x = norm ? mem->xn : rows->x, .m = m, .k = k, .quantised = want_act};
     if (want_act)
         pn_act_init(&in.act, mem->act, m, k);
     if (!norm && !want_act)
@@ -57,6 +57,12 @@ static void mm_slab(const struct pn_mm *mm, const struct pn_weight *w, int32_t n
         k->mm_bf16[w->type](c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, (size_t)in->k, in->m);
     else
         k->mm_f32[w->type](c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, (size_t)in->k, in->m);
+}
+
+static void show(const struct pn_mm *mm, const struct pn_team *t, const struct pn_weight *w, const struct pn_in *in)
+{
+    if (mm->observer && t->tid == 0 && in->m > in->fill)
+        mm->observer->rows(mm->observer->user, w, in->x, in->m - in->fill);
 }
 
 enum { FEW = 8, LONG_SLAB = 256, SLAB = 64 };
@@ -96,6 +102,7 @@ void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *
     for (int j = 0; j < n_out; j++) {
         slab[j] = slab_rows(out[j].w->n, in->m, t->n);
         first[j + 1] = first[j] + (out[j].w->n + slab[j] - 1) / slab[j];
+        show(mm, t, out[j].w, in);
     }
     int64_t i;
     for (pn_step(t); (i = pn_next(t)) < first[n_out];) {
@@ -120,6 +127,7 @@ void pn_product_add(const struct pn_mm *mm, struct pn_team *t, const struct pn_i
 {
     const int32_t rows = slab_rows(w->n, in->m, t->n);
     int64_t i;
+    show(mm, t, w, in);
     for (pn_step(t); (i = pn_next(t)) * rows < w->n;) {
         const struct span s = span(i, rows, w->n);
         mm_slab(mm, w, s.n0, s.n1, in, slab, (size_t)rows);
@@ -138,6 +146,8 @@ void pn_product_swiglu(const struct pn_mm *mm, struct pn_team *t, const struct p
 {
     const int32_t n = gate->n, rows = slab_rows(n, in->m, t->n);
     int64_t i;
+    show(mm, t, gate, in);
+    show(mm, t, up, in);
     for (pn_step(t); (i = pn_next(t)) * rows < n;) {
         const struct span s = span(i, rows, n);
         mm_slab(mm, gate, s.n0, s.n1, in, c + s.n0, (size_t)n);

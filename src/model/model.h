@@ -26,6 +26,8 @@ struct pn_weight {
     size_t row_bytes;
     enum pn_type type;
     int32_t n, k;
+    int32_t id;       /* 0 .. the model's n_weights - 1; the same for both uses of a tied embedding */
+    const char *name; /* the tensor's name in Ollama's combined GGUF layout, whatever the file is */
 };
 
 /* A small vector: where it lies, and its f32 copy once read (text norms at open, the rest lazily). */
@@ -75,6 +77,7 @@ struct pn_model {
     struct pn_kern kern;
     int threads;
     struct pn_arena *mem;
+    int32_t n_weights;           /* matrices bound */
     struct pn_weight embd, output;
     struct pn_vec output_norm;
     struct pn_layer *layers;
@@ -94,10 +97,19 @@ int pn_model_vision_ready(struct pn_model *m, struct puna_error *err);
 
 /* ---------------------------------------------------------------- products (mm.c) */
 
+/* Somebody who wants to see what goes into the products (importance statistics). Called by one thread for each
+ * product, in the same order on every run: n rows of w->k values, after normalisation, which stay as they are until
+ * it returns. Rows that only fill up a picture are left out. */
+struct pn_observer {
+    void (*rows)(void *user, const struct pn_weight *w, const float *x, int32_t n);
+    void *user;
+};
+
 /* What all products of a pass share. */
 struct pn_mm {
     const struct pn_kern *kern;
     bool precise; /* f32 rows, no int8 activations */
+    const struct pn_observer *observer; /* NULL: nobody looks */
 };
 
 /* Input rows as they stand in the pass: row i is x[index[i]] (index NULL: x[i]), k wide. */
@@ -123,6 +135,7 @@ struct pn_in {
     int32_t m, k;
     bool quantised; /* act is filled */
     struct pn_act act;
+    int32_t fill;   /* the last rows that an observer is not told of */
 };
 /* One of the outputs of a step: c[m][w->n] = in * w^T (+ bias), then GELU when asked. */
 struct pn_out {
@@ -223,6 +236,7 @@ struct pn_batch {
     struct pn_cross *const *cross; /* all pictures the rows refer to */
     int32_t n_cross;
     bool precise, hf_rows;
+    const struct pn_observer *observer; /* NULL: none */
     int32_t first_logit_row; /* logits wanted for rows first .. n_rows-1; n_rows: none */
 };
 
@@ -248,6 +262,7 @@ struct pn_vision_job {
     bool hf_rows;             /* padding tiles' K/V too */
     float *features;          /* NULL or [n real tiles][n_pos][n_out] */
     struct pn_cross *cross;   /* NULL or an allocated store to fill (pn_cross_open) */
+    const struct pn_observer *observer; /* NULL: none */
     const _Atomic int *cancel;
     void (*progress)(void *user, double done, double total); /* from the calling thread; may be NULL */
     void *progress_user;

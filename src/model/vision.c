@@ -54,6 +54,7 @@ struct enc {
     struct vthread {
         float *slab;
         struct pn_attn_scratch attn;
+        int32_t fill; /* rows of padding at the end of the block at hand */
     } *thread;
     void *mem;
     int n_steps, step; /* progress: layers */
@@ -180,7 +181,9 @@ static struct pn_in stage(struct enc *e, struct pn_team *t, const float *x, int3
     const struct pn_stage_mem mem = {e->xn, e->act, false};
     const struct pn_rows rows = {x, NULL, m, w[0]->k};
     const struct pn_norm ln = {ln_w ? ln_w->v : NULL, ln_b ? ln_b->v : NULL, e->m->hp.v_eps};
-    return pn_stage(&e->mm, t, &rows, ln_w ? &ln : NULL, pn_wants_act(&e->mm, n_w, w), &mem);
+    struct pn_in in = pn_stage(&e->mm, t, &rows, ln_w ? &ln : NULL, pn_wants_act(&e->mm, n_w, w), &mem);
+    in.fill = e->thread[t->tid].fill;
+    return in;
 }
 
 /* c[m][w->n] = x * w^T (+ bias) (GELU), LayerNorm before it when ln_w is given */
@@ -227,8 +230,16 @@ static void attention(struct enc *e, struct pn_team *t)
     pn_barrier(t);
 }
 
+/* Tokens of a block of n from r0 on that stand for padding. */
+static int32_t padding(const struct enc *e, int32_t r0, int32_t n)
+{
+    const int32_t beyond = r0 + n - e->n_real;
+    return beyond < 0 ? 0 : beyond < n ? beyond : n;
+}
+
 static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
 {
+    int32_t *fill = &e->thread[t->tid].fill;
     const int32_t D = e->m->hp.v_dim, heads = e->m->hp.v_head, hd = D / heads;
     const float g_attn = l->gate_attn.v ? l->gate_attn.v[0] : 1.0f;
     const float g_ffn = l->gate_ffn.v ? l->gate_ffn.v[0] : 1.0f;
@@ -237,6 +248,7 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
     for (int32_t r0 = 0; r0 < e->n_tok; r0 += BLOCK) {
         const int32_t n = e->n_tok - r0 < BLOCK ? e->n_tok - r0 : BLOCK;
         const size_t off = (size_t)r0 * (size_t)D;
+        *fill = padding(e, r0, n);
         const struct pn_in in = stage(e, t, e->x + off, n, &l->ln1_w, &l->ln1_b, 3, qkv);
         pn_products(&e->mm, t, &in, 3, (struct pn_out[]){{.w = &l->wq, .c = e->q + off}, {.w = &l->wk, .c = e->kb},
                                                          {.w = &l->wv, .c = e->vb}});
@@ -250,10 +262,12 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
     for (int32_t r0 = 0; r0 < e->n_tok; r0 += BLOCK) {
         const int32_t n = e->n_tok - r0 < BLOCK ? e->n_tok - r0 : BLOCK;
         float *x = e->x + (size_t)r0 * (size_t)D;
+        *fill = padding(e, r0, n);
         add_to_x(e, t, e->q + (size_t)r0 * (size_t)D, n, &l->wo, NULL, g_attn, x);
         product(e, t, x, n, &l->ln2_w, &l->ln2_b, &(struct pn_out){&l->fc1, e->h, l->fc1_b.v, true});
         add_to_x(e, t, e->h, n, &l->fc2, l->fc2_b.v, g_ffn, x);
     }
+    *fill = 0;
 }
 
 /* ------------------------------------------------------------------------- into and out of the stack */
@@ -471,7 +485,7 @@ int pn_vision_encode(struct pn_model *m, const struct pn_vision_job *job, struct
         return rc;
     const struct pn_hparams *hp = &m->hp;
     const int32_t n_real_tiles = job->tiles_h * job->tiles_w, missing = hp->v_tiles - n_real_tiles;
-    struct enc e = {.m = m, .kern = &m->kern, .mm = {&m->kern, job->precise}, .job = job};
+    struct enc e = {.m = m, .kern = &m->kern, .mm = {&m->kern, job->precise, job->observer}, .job = job};
     const bool full = job->full;
     e.thread = calloc((size_t)m->threads, sizeof *e.thread);
     const bool pad = job->hf_rows;
