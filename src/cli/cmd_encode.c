@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* puna encode: what the vision encoder sees and what it makes of it. */
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +9,7 @@
 #include "base/mem.h"
 #include "cli/common.h"
 #include "base/outfile.h"
-#include "cli/prompt.h"
+#include "cli/show.h"
 #include "cli/st_write.h"
 
 struct encode_settings {
@@ -46,25 +45,14 @@ static const struct opt_spec options[] = {
 
 enum { PIXEL_VALUES, NUM_TILES, ASPECT_RATIO_IDS, VISION_FEATURES };
 
-/* Undo (v / 255 - mean) / std; exact, since 8-bit values are far apart in f32. */
-static uint8_t to_byte(float x, float mean, float std)
-{
-    const float v = nearbyintf((x * std + mean) * 255.0f);
-    return v <= 0 ? 0 : v >= 255 ? 255 : (uint8_t)v;
-}
-
 static int write_tile(const struct puna_encoded *e, int32_t tile, const struct puna_model_info *info,
                       const char *path, struct puna_error *err)
 {
-    const size_t side = (size_t)e->tile, plane = side * side;
-    const float *src = e->pixel_values + (size_t)tile * 3 * plane;
+    const size_t plane = (size_t)e->tile * (size_t)e->tile;
     uint8_t *rgb = calloc(plane, 3);
     if (rgb == NULL)
         return pn_fail_memory(err, 3 * plane, "a tile");
-    for (size_t i = 0; i < plane; i++) {
-        for (size_t c = 0; c < 3; c++)
-            rgb[3 * i + c] = to_byte(src[c * plane + i], info->image_mean[c], info->image_std[c]);
-    }
+    tile_rgb(e, tile, info, rgb);
     uint8_t *png;
     size_t len;
     int rc = puna_png(&png, &len, rgb, e->tile, e->tile, err);

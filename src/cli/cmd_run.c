@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/run.h"
+#include "cli/show.h"
 
 static const struct run_settings defaults = {
     .temperature = NAN,
@@ -45,6 +46,7 @@ static const struct opt_spec options[] = {
             "With --json: log-probabilities of each token and of the N best instead.", .dflt = "none",
             .min = 0, .max = 20),
     OPT_FLAG_ROW(T, timings, "timings", 0, "Tell on standard error what took how long."),
+    OPT_FLAG_ROW(T, show, "show", 0, "Draw the pictures on the terminal first, as the model sees them."),
     OPT_HEADING("Answer"),
     OPT_ROW(T, max_tokens, OPT_INT, "max-tokens", 'n', "N", "At most N tokens; -1: to the end of the context.",
             .min = -1, .max = INT32_MAX),
@@ -298,6 +300,9 @@ static int with_session(const struct run_settings *s, const puna_model *m, struc
     session_params(&params, &s->session);
     if (status == EXIT_OK && puna_session_open(&session, m, &params, &err) != 0)
         status = diag_error(&err);
+    const struct puna_image_params image = image_params(&s->session);
+    for (size_t i = 0; status == EXIT_OK && s->show && i < pictures->n; i++)
+        show_picture(m, &pictures->v[i], &image);
     if (status == EXIT_OK && chat) {
         status = repl(s, m, session, &generation, pictures);
     } else if (status == EXIT_OK) {
@@ -308,7 +313,7 @@ static int with_session(const struct run_settings *s, const puna_model *m, struc
             .pictures = pictures,
             .system = s->system,
             .system_in_user = s->system_in_user,
-            .image = image_params(&s->session),
+            .image = image,
             .raw = raw,
         };
         status = prompt_append(session, m, &prompt, &err) != 0

@@ -15,6 +15,7 @@
 
 #include "base/outfile.h"
 #include "cli/run.h"
+#include "cli/show.h"
 
 enum { HISTORY_LINES = 1000 };
 
@@ -338,6 +339,8 @@ static void queue_picture(struct chat *c, const char *arg)
         return;
     }
     c->paths.v[c->paths.n++] = path;
+    if (c->settings->show)
+        show_picture(c->m, pic, &params);
     printf("%s: %dx%d, goes with the next message\n", path, (int)e.width, (int)e.height);
     puna_encoded_free(&e);
 }

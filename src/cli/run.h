@@ -11,7 +11,7 @@ struct run_settings {
     struct session_settings session;
     struct opt_list images, stop, logit_bias;
     const char *text, *file, *system;
-    bool system_in_user, raw, json, ignore_eos, timings;
+    bool system_in_user, raw, json, ignore_eos, timings, show;
     double temperature, top_p;      /* NaN: the model's */
     int64_t top_k;                  /* -1: the model's */
     double min_p, repeat_penalty, presence_penalty, frequency_penalty;
