@@ -377,6 +377,65 @@ PUNA_API PUNA_CHECK int puna_synth(const char *arch, const char *type, int layer
                                    const char *path, int dry, size_t *bytes, puna_progress_fn progress,
                                    void *user, struct puna_error *err);
 
+/* ------------------------------------------------------------------------------------- conversion */
+
+/* One tensor's number format: pattern is a shell pattern for the names in the file ("blk.*.attn_v.weight"), type a
+ * tensor's ("Q6_K"). Later ones win. */
+struct puna_quant_override { const char *pattern, *type; };
+
+struct puna_quant_tensor {
+    const char *name, *source_name; /* in the file written; in the one read ("" when made) */
+    const char *type, *source_type;
+    int ndim;
+    int64_t shape[4];  /* row-major order: slowest first */
+    size_t n_values, n_bytes;
+    int is_vision;
+    int is_fallback;   /* not the type asked for: rows do not divide into its blocks */
+    int has_importance;
+    size_t n_bad;      /* with check: values that are NaN or infinite */
+};
+/* Return non-zero to cancel. Strings are good during the call. */
+typedef int (*puna_quant_tensor_fn)(void *user, const struct puna_quant_tensor *t);
+
+struct puna_quant_params {
+    size_t size;              /* sizeof: set by the init function */
+    const char *type;         /* "Q4_K_M" ...: puna_quant_type() lists them */
+    const char *vision;       /* matrices of the vision tower: "F16", "BF16", "Q8_0", "F32"; NULL: as suits the type */
+    const struct puna_quant_override *overrides;
+    size_t n_overrides;
+    const char *imatrix;      /* importance of columns, from llama.cpp's or puna's imatrix; NULL: none */
+    const char *projector;    /* Ollama's old split form: the projector .gguf */
+    int cross_permuted;       /* split GGUF only, as in puna_model_params */
+    int threads;              /* 0: as in puna_model_params. The bytes written do not depend on it */
+    int overwrite;            /* 1: replace a file that exists */
+    int dry;                  /* 1: only fill in the result and call tensor() */
+    int check;                /* 1: read every value, write nothing, call tensor() with n_bad */
+    puna_progress_fn progress; /* phases "load", "quantize", "check", in values */
+    void *progress_user;
+    puna_quant_tensor_fn tensor; /* once per tensor in file order, from the calling thread: before anything is
+                                    written, with check after everything was read */
+    void *tensor_user;
+};
+PUNA_API void puna_quant_params_init_sized(struct puna_quant_params *p, size_t size);
+static inline void puna_quant_params_init(struct puna_quant_params *p)
+{
+    puna_quant_params_init_sized(p, sizeof *p);
+}
+struct puna_quant_result {
+    size_t size;               /* sizeof(struct puna_quant_result): set it before the call */
+    size_t file_bytes, source_bytes, n_tensors, n_values;
+    size_t n_fallback, n_bad;  /* tensors not in the type asked for; with check: tensors with NaN or Inf */
+    size_t n_requantized;      /* tensors whose source was in blocks already, and of another type */
+    size_t n_importance, n_without; /* tensors in blocks with and without importance, when there is an imatrix */
+};
+/* Names of the types: i = 0, 1, ... until NULL. */
+PUNA_API const char *puna_quant_type(size_t i);
+/* A model (whatever puna_model_open opens) into one GGUF file at `path`: Ollama's combined layout, or llama.cpp's for
+ * a text model. The file appears under its name only when it is complete and on disk. A value that is NaN or
+ * infinite is PUNA_E_NUMERIC, naming the tensor. path may be NULL with dry or check. result may be NULL. */
+PUNA_API PUNA_CHECK int puna_quantize(const char *name, const char *path, const struct puna_quant_params *params,
+                                      struct puna_quant_result *result, struct puna_error *err);
+
 #ifdef __cplusplus
 }
 #endif

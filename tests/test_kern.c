@@ -103,7 +103,7 @@ static void test_products(void **state)
         fill(&x[0][0], M * K_MAX);
         for (int j = 0; j < N; j++) {
             fill(w, n_cols);
-            pn_quantize_row(types[t], rows + (size_t)j * row_bytes, w, n_cols);
+            pn_quantize_row(types[t], rows + (size_t)j * row_bytes, w, n_cols, NULL);
         }
         k.mm_f32[types[t]](&c[0][0], N, rows, row_bytes, N, n_cols, &x[0][0], K_MAX, M);
 

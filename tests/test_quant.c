@@ -197,7 +197,7 @@ static double relative_error(enum pn_type type, float offset)
         }
         x[i] = sum * 0.05f + offset;
     }
-    pn_quantize_row(type, w, x, N);
+    pn_quantize_row(type, w, x, N, NULL);
     k.dequant[type](y, w, N);
     double err = 0, all = 0;
     for (int i = 0; i < N; i++) {
@@ -238,13 +238,13 @@ static void test_quantize_edges(void **state)
         float x[256], y[256];
         uint8_t w[256 * 4];
         memset(x, 0, sizeof x);
-        pn_quantize_row(type, w, x, 256);
+        pn_quantize_row(type, w, x, 256, NULL);
         k.dequant[type](y, w, 256);
         for (int i = 0; i < 256; i++) /* zeros stay zeros */
             assert_true(y[i] == 0.0f);
         for (int i = 0; i < 256; i++)
             x[i] = i == 77 ? 1e30f : i == 78 ? -1e30f : i == 79 ? 1e-30f : 1.0f;
-        pn_quantize_row(type, w, x, 256);
+        pn_quantize_row(type, w, x, 256, NULL);
         k.dequant[type](y, w, 256);
         for (int i = 0; i < 256; i++) {
             if (type != PN_F16 && !isfinite(y[i])) /* F16 has no scale: it overflows */

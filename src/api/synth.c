@@ -537,7 +537,7 @@ static void emit_random(struct synth *s, struct out *o, const struct entry *e, s
     for (int b = 0; b < POOL; b++) {
         for (int i = 0; i < block; i++)
             x[i] = sigma * gauss(&s->rng);
-        pn_quantize_row(e->type, pool + (size_t)b * bb, x, block);
+        pn_quantize_row(e->type, pool + (size_t)b * bb, x, block, NULL);
     }
     for (size_t at = 0; at < bytes && !o->rc; at += bb)
         emit(o, pool + (next(&s->rng) >> 55) % POOL * bb, bytes - at < bb ? bytes - at : bb);

@@ -111,14 +111,13 @@ int pn_outfile_write(struct pn_outfile *out, const void *bytes, size_t n, struct
 
 int pn_outfile_reserve(struct pn_outfile *out, uint64_t n, struct puna_error *err)
 {
+    if (out->temp == NULL)
+        return 0;
 #ifdef __linux__
-    if (n > 0 && fallocate(out->fd, 0, 0, (off_t)n) != 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != ENODEV &&
-        errno != ESPIPE)
+    if (n > 0 && fallocate(out->fd, 0, 0, (off_t)n) != 0 && errno != EOPNOTSUPP && errno != ENOSYS)
         return fail_errno(err, out, "reserve room for it");
-#else
-    (void)out, (void)n, (void)err;
 #endif
-    return 0;
+    return ftruncate(out->fd, (off_t)n) != 0 ? fail_errno(err, out, "reserve room for it") : 0;
 }
 
 /* The new name is an entry of the directory: it survives a power cut once that is on disk, too. */

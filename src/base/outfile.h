@@ -22,8 +22,8 @@ int pn_outfile_open(struct pn_outfile *out, const char *path, struct puna_error 
 int pn_outfile_write_at(struct pn_outfile *out, const void *bytes, size_t n, uint64_t offset,
                      struct puna_error *err);
 int pn_outfile_write(struct pn_outfile *out, const void *bytes, size_t n, struct puna_error *err);
-/* Claim room for n bytes, so that a full disk shows before hours of work; file systems that cannot say so are
- * taken at their word later. */
+/* Make it n bytes long, zeros until written, and claim the room, so that a full disk shows before the work and not
+ * after it. What is written directly is left alone. */
 int pn_outfile_reserve(struct pn_outfile *out, uint64_t n, struct puna_error *err);
 /* Sync, rename, sync the directory, close. On failure the file is removed, as by pn_outfile_abort. */
 int pn_outfile_commit(struct pn_outfile *out, struct puna_error *err);

@@ -334,8 +334,9 @@ static void store_bf16(void *dst, const float *x)
     pn_put_le16(dst, pn_f32_to_bf16(*x));
 }
 
-void pn_quantize_row(enum pn_type type, void *dst, const float *src, int64_t n)
+void pn_quantize_row(enum pn_type type, void *dst, const float *src, int64_t n, const float *importance)
 {
+    (void)importance;
     static void (*const one_block[PN_TYPE_COUNT])(void *dst, const float *x) = {
         [PN_F32] = store_f32,       [PN_F16] = store_f16,       [PN_BF16] = store_bf16,
         [PN_Q4_0] = quantize_q4_0,  [PN_Q4_1] = quantize_q4_1,  [PN_Q5_0] = quantize_q5_0,

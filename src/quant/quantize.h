@@ -8,6 +8,6 @@
 
 /* n finite values, n a multiple of the block, to pn_row_bytes(type, n) bytes at dst (any
  * alignment). Magnitudes beyond what the scales of the format can carry are clamped. */
-void pn_quantize_row(enum pn_type type, void *dst, const float *src, int64_t n);
+void pn_quantize_row(enum pn_type type, void *dst, const float *src, int64_t n, const float *importance);
 
 #endif

@@ -7,4 +7,5 @@ libcore_la_SOURCES += \
 	src/text/utf8.c src/text/utf8.h \
 	src/text/vocab.c src/text/vocab.h \
 	src/text/vocab_build.h \
-	src/text/vocab_json.c
+	src/text/vocab_json.c \
+	src/text/vocab_list.c src/text/vocab_list.h
