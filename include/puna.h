@@ -92,6 +92,14 @@ typedef struct puna_session puna_session;
  * phase. Return non-zero to cancel. */
 typedef int (*puna_progress_fn)(void *user, const char *phase, double done, double total);
 
+/* A LoRA adapter: the directory that PEFT saves (adapter_config.json, adapter_model.safetensors), for the text
+ * layers, the cross-attention layers, the vision encoder and the projector. Applied while computing, in any
+ * format of the weights; the weights stay as they are. scale multiplies the adapter's own (1: as trained). */
+struct puna_lora {
+    const char *path;
+    float scale;
+};
+
 struct puna_model_params {
     size_t size;           /* sizeof(struct puna_model_params): set by the init function */
     const char *projector; /* Ollama's old split form: the projector .gguf; NULL otherwise */
@@ -102,6 +110,8 @@ struct puna_model_params {
     int no_guard;          /* 1: do not install the SIGBUS handler that turns a shrinking file into an error */
     puna_progress_fn progress;
     void *progress_user;
+    const struct puna_lora *loras; /* [n_loras] adapters, applied in this order; read during the call */
+    size_t n_loras;
 };
 PUNA_API void puna_model_params_init_sized(struct puna_model_params *p, size_t size);
 static inline void puna_model_params_init(struct puna_model_params *p)

@@ -132,7 +132,8 @@ int puna_model_open(puna_model **out, const char *name, const struct puna_model_
     if (!m)
         return pn_fail_memory(err, sizeof *m, "the model");
     struct pn_source *src = NULL;
-    const struct pn_source_opts so = {.projector = p.projector, .cross_permuted = p.cross_permuted};
+    const struct pn_source_opts so = {.projector = p.projector, .cross_permuted = p.cross_permuted, .loras = p.loras,
+                                      .n_loras = p.n_loras};
     const int n_steps = 3;
 #define STEP(i)                                                                            \
     if (!rc && p.progress && p.progress(p.progress_user, "load", i, n_steps))              \

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/common.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
 
@@ -23,14 +25,54 @@ void model_params(struct puna_model_params *p, const struct model_settings *s)
         term_no_progress();
 }
 
+/* DIR or DIR:SCALE; a directory that is called so wins. The path is to be freed. */
+static int parse_lora(struct puna_lora *lora, const char *word)
+{
+    struct stat st;
+    const char *colon = stat(word, &st) == 0 ? NULL : strrchr(word, ':');
+    double scale = 1;
+    if (colon != NULL) {
+        char *end;
+        scale = strtod(colon + 1, &end);
+        if (end == colon + 1 || *end != '\0')
+            colon = NULL; /* the colon belongs to the name */
+        else if (!(fabs(scale) <= 1e6))
+            return diag_usage("--lora takes a scale from -1e6 to 1e6, not '%s'", colon + 1);
+    }
+    const size_t n = colon != NULL ? (size_t)(colon - word) : strlen(word);
+    if (n == 0)
+        return diag_usage("--lora takes DIR or DIR:SCALE, not '%s'", word);
+    char *path = strndup(word, n);
+    if (path == NULL)
+        return diag("no memory for the options");
+    *lora = (struct puna_lora){ .path = path, .scale = colon != NULL ? (float)scale : 1.0f };
+    return EXIT_OK;
+}
+
 int model_open(puna_model **out, const struct model_settings *s)
 {
     struct puna_model_params params;
     struct puna_error err = { 0 };
+    *out = NULL;
     model_params(&params, s);
-    const int rc = puna_model_open(out, s->name, &params, &err);
-    term_clear_progress();
-    return rc == 0 ? EXIT_OK : diag_error(&err);
+    struct puna_lora *loras = calloc(s->lora.n + 1, sizeof(*loras));
+    int status = loras != NULL ? EXIT_OK : diag("no memory for the options");
+    size_t n = 0;
+    while (status == EXIT_OK && n < s->lora.n) {
+        status = parse_lora(&loras[n], s->lora.v[n]);
+        n += status == EXIT_OK;
+    }
+    if (status == EXIT_OK) {
+        params.loras = loras;
+        params.n_loras = n;
+        const int rc = puna_model_open(out, s->name, &params, &err);
+        term_clear_progress();
+        status = rc == 0 ? EXIT_OK : diag_error(&err);
+    }
+    while (n > 0)
+        free((char *)(uintptr_t)loras[--n].path);
+    free(loras);
+    return status;
 }
 
 struct puna_model_info model_info(const puna_model *m)

@@ -16,6 +16,7 @@ struct model_settings {
     const char *name, *projector, *cpu;
     int64_t threads;
     int cross_rows; /* index into cross_rows_names */
+    struct opt_list lora;
     bool no_progress;
 };
 
@@ -33,7 +34,10 @@ extern const char *const cross_rows_names[];
     OPT_ROW(T, model.cross_rows, OPT_CHOICE, "cross-rows", 0, "ORDER",                             \
             "Order of the cross-attention query and key rows in a GGUF file: permuted, as "        \
             "Ollama's converters write them, or plain. A file does not say.",                      \
-            .choices = cross_rows_names, .dflt = "permuted")
+            .choices = cross_rows_names, .dflt = "permuted"),                                      \
+    OPT_ROW(T, model.lora, OPT_LIST, "lora", 0, "DIR[:SCALE]",                                     \
+            "Apply a LoRA adapter, the directory that PEFT saves; several are added up. SCALE "    \
+            "multiplies the adapter's own.", .dflt = "")
 #define OPTS_MACHINE(T)                                                                            \
     OPT_ROW(T, model.threads, OPT_INT, "threads", 't', "N", "Threads.",                            \
             .dflt = "PUNA_THREADS, else the CPUs this process may use", .min = 1, .max = 1024),    \
@@ -45,7 +49,7 @@ extern const char *const cross_rows_names[];
 
 /* Open it with a progress line; EXIT_OK or a told failure. */
 int model_open(puna_model **out, const struct model_settings *s);
-/* model_open's parameters, for commands that need their own call. */
+/* model_open's parameters but for the adapters, for commands that need their own call. */
 void model_params(struct puna_model_params *p, const struct model_settings *s);
 struct puna_model_info model_info(const puna_model *m);
 

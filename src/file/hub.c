@@ -100,22 +100,31 @@ static const struct {
     { "lm_head.", "language_model.lm_head." },
 };
 
+const char *pn_hub_prefix(const char *name, size_t *skip)
+{
+    for (size_t i = 0; i < sizeof spellings / sizeof spellings[0]; i++) {
+        *skip = strlen(spellings[i].from);
+        if (strncmp(spellings[i].from, name, *skip) == 0)
+            return spellings[i].to;
+    }
+    *skip = 0;
+    return "";
+}
+
 static int canonical_name(struct pn_source *src, struct pn_tensor *t, struct puna_error *err)
 {
     struct pn_source_own *own = src->own;
-    for (size_t i = 0; i < sizeof spellings / sizeof spellings[0]; i++) {
-        const size_t n = strlen(spellings[i].from);
-        if (strncmp(t->file_name, spellings[i].from, n) != 0)
-            continue;
-        const size_t to = strlen(spellings[i].to), rest = strlen(t->file_name + n);
-        char *name = pn_arena_alloc(own->arena, to + rest + 1);
-        if (!name)
-            return pn_fail_memory(err, to + rest + 1, "a tensor's name");
-        memcpy(name, spellings[i].to, to);
-        memcpy(name + to, t->file_name + n, rest + 1);
-        t->name = name;
-        break;
-    }
+    size_t skip;
+    const char *prefix = pn_hub_prefix(t->file_name, &skip);
+    const size_t to = strlen(prefix), rest = strlen(t->file_name + skip);
+    if (!skip)
+        return 0; /* t->name is t->file_name already */
+    char *name = pn_arena_alloc(own->arena, to + rest + 1);
+    if (!name)
+        return pn_fail_memory(err, to + rest + 1, "a tensor's name");
+    memcpy(name, prefix, to);
+    memcpy(name + to, t->file_name + skip, rest + 1);
+    t->name = name;
     return 0;
 }
 

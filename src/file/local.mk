@@ -1,4 +1,5 @@
 libcore_la_SOURCES += \
+	src/file/adapter.c src/file/adapter.h \
 	src/file/gguf.c src/file/gguf.h \
 	src/file/gguf_write.c src/file/gguf_write.h \
 	src/file/gguf_source.c \

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "file/adapter.h"
 #include "file/gguf.h"
 #include "file/safetensors.h"
 #include "file/source_priv.h"
@@ -175,6 +176,8 @@ int pn_source_open(struct pn_source **out, const char *name, const struct pn_sou
     } else {
         rc = open_any(src, opts ? opts : &defaults, err);
     }
+    for (size_t i = 0; rc == 0 && opts && i < opts->n_loras; i++)
+        rc = pn_source_add_adapter(src, &opts->loras[i], err);
     if (rc != 0)
         pn_source_close(&src);
     *out = src;
@@ -194,6 +197,9 @@ void pn_source_close(struct pn_source **sp)
         pn_arena_free(own->arena);
         free(own);
     }
+    for (size_t i = 0; i < src->n_adapters; i++)
+        pn_adapter_close(&src->adapters[i]);
+    free(src->adapters);
     pn_gguf_close(&src->gguf);
     pn_gguf_close(&src->projector);
     for (size_t i = 0; i < src->n_maps; i++)

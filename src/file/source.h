@@ -75,7 +75,9 @@ struct pn_quirks {
     bool global_gates_raw;   /* ... except those of the global layers: an early file has them raw */
 };
 
-struct pn_gguf; /* gguf.h */
+struct pn_gguf;    /* gguf.h */
+struct pn_adapter; /* adapter.h */
+struct puna_lora;
 
 struct pn_source {
     enum pn_source_kind kind;
@@ -88,6 +90,8 @@ struct pn_source {
     struct pn_map **maps;    /* [n_maps] */
     size_t n_maps;
     struct pn_gguf *gguf, *projector; /* NULL for a hub directory */
+    struct pn_adapter **adapters; /* [n_adapters] in the order they were given */
+    size_t n_adapters;
     char *tokenizer_json;    /* hub: path of tokenizer.json; NULL: tokenizer from gguf */
     char note[512];          /* one sentence for the user about something corrected; "" if none */
     void *own;               /* private to the file room */
@@ -96,6 +100,8 @@ struct pn_source {
 struct pn_source_opts {
     const char *projector;   /* split form: the projector file; NULL */
     int cross_permuted;      /* -1 as known for the file family, 0, 1 */
+    const struct puna_lora *loras; /* [n_loras] adapters to read with it */
+    size_t n_loras;
 };
 
 /* name: directory, .gguf file, or Ollama model name (looked up when no such path exists). */

@@ -23,6 +23,10 @@ int pn_source_index(struct pn_source *src, struct puna_error *err);
 /* Append a sentence to src->note. */
 void pn_source_note(struct pn_source *src, const char *sentence);
 
+/* One spelling of a hub tensor's name: the first *skip bytes of `name` are to be replaced by what is returned ("",
+ * 0: nothing). */
+const char *pn_hub_prefix(const char *name, size_t *skip);
+
 /* src->path is a directory. */
 int pn_source_open_hub(struct pn_source *src, struct puna_error *err);
 

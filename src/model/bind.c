@@ -368,6 +368,8 @@ int pn_model_bind(struct pn_model **out, struct pn_source *src, const struct pn_
         bind_vision(&b);
     m->src = src;
     if (!b.rc)
+        b.rc = pn_model_attach_adapters(m, err);
+    if (!b.rc)
         b.rc = make_inv_freq(m, err);
     if (!b.rc)
         b.rc = vec_read(m, &m->output_norm, err);

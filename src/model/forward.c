@@ -40,6 +40,7 @@ struct pn_scratch {
     float *k, *v;    /* [rows][n_kv*hd] */
     float *g;        /* [rows][d_ff] */
     float *cs, *sn;  /* [rows][hd/2] */
+    float *lora;     /* pn_mm.lora */
     int32_t *pos, *seg; /* [rows] */
     uint8_t *act;    /* int8 form of any of the above */
     float *parts;    /* split attention: [n_parts] blocks of part rows */
@@ -76,6 +77,7 @@ static size_t layout(struct pn_scratch *s, const struct pn_model *m, int32_t row
     TAKE(s->g, r * ff * 4);
     TAKE(s->cs, r * (size_t)hp->head_dim * 2);
     TAKE(s->sn, r * (size_t)hp->head_dim * 2);
+    TAKE(s->lora, PN_LORA_WEIGHTS * r * (size_t)m->lora_rank * 4);
     TAKE(s->pos, r * 4);
     TAKE(s->seg, r * 4);
     TAKE(s->act, pn_act_bytes(rows, (int32_t)widest));
@@ -492,8 +494,8 @@ static void forward(struct pn_team *t, void *arg)
 int pn_forward(const struct pn_model *m, const struct pn_batch *b, struct pn_scratch *s, float *logits,
                const _Atomic int *cancel)
 {
-    struct pass p = {.m = m, .kern = &m->kern, .mm = {&m->kern, b->precise, b->observer}, .b = b, .s = s, .logits = logits,
-                     .cancel = cancel};
+    struct pass p = {.m = m, .kern = &m->kern, .mm = {&m->kern, b->precise, b->observer, s->lora},
+                     .b = b, .s = s, .logits = logits, .cancel = cancel};
     plan(&p);
     pn_pool_run(m->threads, forward, &p);
     return atomic_load(&p.stop) ? PUNA_E_CANCELLED : 0;

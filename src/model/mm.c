@@ -45,9 +45,86 @@ struct pn_in pn_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn
     return in;
 }
 
-/* c[m][n1-n0] (+ldc) = in * w[n0..n1)^T */
+enum { FEW = 8, LONG_SLAB = 256, SLAB = 64 };
+
+/* Bounds of slab i of a weight of n rows. */
+struct span {
+    int32_t n0, n1;
+};
+static struct span span(int64_t i, int32_t slab, int32_t n)
+{
+    const int32_t n0 = (int32_t)i * slab;
+    return (struct span){n0, n0 + slab < n ? n0 + slab : n};
+}
+
+/* Tasks of the first half of an adapter's product: rows of x by rows of A. */
+enum { LORA_X = 32, LORA_A = 32, LORA_A_FEW = 4 };
+
+/* scale * x A^T for every adapter of the step's weights, before the weights' own products: mm->lora holds a block
+ * [m][r] for each, in the order of weights and adapters. Nothing, not even a barrier, when there is no adapter. */
+static void lora_inner(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, int n_w,
+                       const struct pn_weight *const *w)
+{
+    bool any = false;
+    for (int j = 0; j < n_w; j++)
+        any |= w[j]->lora != NULL;
+    if (!any)
+        return;
+    const int32_t x_rows = in->m < LORA_X ? in->m : LORA_X, a_rows = in->m > FEW ? LORA_A : LORA_A_FEW;
+    float *block = mm->lora;
+    pn_step(t);
+    int64_t i = pn_next(t), first = 0;
+    for (int j = 0; j < n_w; j++)
+        for (const struct pn_lora *l = w[j]->lora; l; l = l->next) {
+            const int32_t r = l->a.n, across = (r + a_rows - 1) / a_rows;
+            const int64_t n_tasks = (int64_t)across * ((in->m + x_rows - 1) / x_rows);
+            for (; i < first + n_tasks; i = pn_next(t)) {
+                const struct span a = span((i - first) % across, a_rows, r), x = span((i - first) / across, x_rows, in->m);
+                float *h = block + (size_t)x.n0 * (size_t)r + a.n0;
+                mm->kern->mm_f32[l->a.type](h, (size_t)r, l->a.data + (size_t)a.n0 * l->a.row_bytes, l->a.row_bytes,
+                                            a.n1 - a.n0, l->a.k, in->x + (size_t)x.n0 * (size_t)in->k, (size_t)in->k,
+                                            x.n1 - x.n0);
+                for (int32_t row = 0; row < x.n1 - x.n0; row++)
+                    for (int32_t c = 0; c < a.n1 - a.n0; c++)
+                        h[(size_t)row * (size_t)r + (size_t)c] *= l->scale;
+            }
+            first += n_tasks;
+            block += (size_t)in->m * (size_t)r;
+        }
+    pn_barrier(t);
+}
+
+/* The floats that lora_inner left for a weight. */
+static size_t lora_floats(const struct pn_weight *w, int32_t m)
+{
+    size_t n = 0;
+    for (const struct pn_lora *l = w->lora; l; l = l->next)
+        n += (size_t)m * (size_t)l->a.n;
+    return n;
+}
+
+/* The second half: c += (scale * x A^T) B^T for rows [n0, n1) of B. */
+static void lora_outer(const struct pn_mm *mm, const struct pn_weight *w, int32_t n0, int32_t n1, int32_t m,
+                       const float *block, float *c, size_t ldc)
+{
+    float part[FEW * LONG_SLAB];
+    const int32_t n = n1 - n0, rows = FEW * LONG_SLAB / n;
+    for (const struct pn_lora *l = w->lora; l; l = l->next) {
+        const size_t r = (size_t)l->b.k;
+        for (int32_t r0 = 0; r0 < m; r0 += rows) {
+            const int32_t some = m - r0 < rows ? m - r0 : rows;
+            mm->kern->mm_f32[l->b.type](part, (size_t)n, l->b.data + (size_t)n0 * l->b.row_bytes, l->b.row_bytes, n,
+                                        l->b.k, block + (size_t)r0 * r, r, some);
+            for (int32_t i = 0; i < some; i++)
+                mm->kern->add(c + (size_t)(r0 + i) * ldc, part + (size_t)i * (size_t)n, n);
+        }
+        block += (size_t)m * r;
+    }
+}
+
+/* c[m][n1-n0] (+ldc) = in * w[n0..n1)^T, adapters included; lora: what lora_inner left for this weight */
 static void mm_slab(const struct pn_mm *mm, const struct pn_weight *w, int32_t n0, int32_t n1,
-                    const struct pn_in *in, float *c, size_t ldc)
+                    const struct pn_in *in, const float *lora, float *c, size_t ldc)
 {
     const struct pn_kern *k = mm->kern;
     const uint8_t *rows = w->data + (size_t)n0 * w->row_bytes;
@@ -57,6 +134,8 @@ static void mm_slab(const struct pn_mm *mm, const struct pn_weight *w, int32_t n
         k->mm_bf16[w->type](c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, (size_t)in->k, in->m);
     else
         k->mm_f32[w->type](c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, (size_t)in->k, in->m);
+    if (w->lora)
+        lora_outer(mm, w, n0, n1, in->m, lora, c, ldc);
 }
 
 static void show(const struct pn_mm *mm, const struct pn_team *t, const struct pn_weight *w, const struct pn_in *in)
@@ -64,8 +143,6 @@ static void show(const struct pn_mm *mm, const struct pn_team *t, const struct p
     if (mm->observer && t->tid == 0 && in->m > in->fill)
         mm->observer->rows(mm->observer->user, w, in->x, in->m - in->fill);
 }
-
-enum { FEW = 8, LONG_SLAB = 256, SLAB = 64 };
 
 size_t pn_slab_floats(int32_t m)
 {
@@ -83,27 +160,22 @@ static int32_t slab_rows(int32_t n, int32_t m, int n_threads)
     return rows;
 }
 
-/* Bounds of slab i of a weight of n rows. */
-struct span {
-    int32_t n0, n1;
-};
-static struct span span(int64_t i, int32_t slab, int32_t n)
-{
-    const int32_t n0 = (int32_t)i * slab;
-    return (struct span){n0, n0 + slab < n ? n0 + slab : n};
-}
-
 void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, int n_out,
                  const struct pn_out *out)
 {
-    enum { MOST = 3 };
+    enum { MOST = PN_LORA_WEIGHTS };
     int32_t slab[MOST];
     int64_t first[MOST + 1] = {0};
+    const struct pn_weight *ws[MOST];
+    const float *lora[MOST + 1] = {mm->lora};
     for (int j = 0; j < n_out; j++) {
         slab[j] = slab_rows(out[j].w->n, in->m, t->n);
         first[j + 1] = first[j] + (out[j].w->n + slab[j] - 1) / slab[j];
         show(mm, t, out[j].w, in);
+        ws[j] = out[j].w;
+        lora[j + 1] = lora[j] + lora_floats(ws[j], in->m);
     }
+    lora_inner(mm, t, in, n_out, ws);
     int64_t i;
     for (pn_step(t); (i = pn_next(t)) < first[n_out];) {
         const struct pn_out *o = out;
@@ -111,7 +183,7 @@ void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *
             o++;
         const struct pn_weight *w = o->w;
         const struct span s = span(i - first[o - out], slab[o - out], w->n);
-        mm_slab(mm, w, s.n0, s.n1, in, o->c + s.n0, (size_t)w->n);
+        mm_slab(mm, w, s.n0, s.n1, in, lora[o - out], o->c + s.n0, (size_t)w->n);
         for (int32_t r = 0; o->bias && r < in->m; r++) {
             float *row = o->c + (size_t)r * (size_t)w->n + s.n0;
             mm->kern->add(row, o->bias + s.n0, s.n1 - s.n0);
@@ -128,9 +200,10 @@ void pn_product_add(const struct pn_mm *mm, struct pn_team *t, const struct pn_i
     const int32_t rows = slab_rows(w->n, in->m, t->n);
     int64_t i;
     show(mm, t, w, in);
+    lora_inner(mm, t, in, 1, &w);
     for (pn_step(t); (i = pn_next(t)) * rows < w->n;) {
         const struct span s = span(i, rows, w->n);
-        mm_slab(mm, w, s.n0, s.n1, in, slab, (size_t)rows);
+        mm_slab(mm, w, s.n0, s.n1, in, mm->lora, slab, (size_t)rows);
         for (int32_t r = 0; r < in->m; r++) {
             float *c = slab + (size_t)r * (size_t)rows;
             if (bias)
@@ -148,10 +221,13 @@ void pn_product_swiglu(const struct pn_mm *mm, struct pn_team *t, const struct p
     int64_t i;
     show(mm, t, gate, in);
     show(mm, t, up, in);
+    const struct pn_weight *ws[] = {gate, up};
+    const float *up_lora = mm->lora + lora_floats(gate, in->m);
+    lora_inner(mm, t, in, 2, ws);
     for (pn_step(t); (i = pn_next(t)) * rows < n;) {
         const struct span s = span(i, rows, n);
-        mm_slab(mm, gate, s.n0, s.n1, in, c + s.n0, (size_t)n);
-        mm_slab(mm, up, s.n0, s.n1, in, slab, (size_t)rows);
+        mm_slab(mm, gate, s.n0, s.n1, in, mm->lora, c + s.n0, (size_t)n);
+        mm_slab(mm, up, s.n0, s.n1, in, up_lora, slab, (size_t)rows);
         for (int32_t r = 0; r < in->m; r++) {
             float *g = c + (size_t)r * (size_t)n + s.n0;
             mm->kern->silu_mul(g, g, slab + (size_t)r * (size_t)rows, s.n1 - s.n0);

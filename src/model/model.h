@@ -20,6 +20,8 @@ struct puna_error;
 #define PN_MAX_V_DIM 32768       /* vision width the encoder's scratch is made for */
 #define PN_MAX_V_TOKENS (1 << 20) /* tokens of one picture */
 
+struct pn_lora;
+
 /* A matrix W[n][k] as it lies in the file. */
 struct pn_weight {
     const uint8_t *data;
@@ -28,6 +30,7 @@ struct pn_weight {
     int32_t n, k;
     int32_t id;       /* 0 .. the model's n_weights - 1; the same for both uses of a tied embedding */
     const char *name; /* the tensor's name in Ollama's combined GGUF layout, whatever the file is */
+    struct pn_lora *lora; /* what adapters add to it; NULL: nothing */
 };
 
 /* A small vector: where it lies, and its f32 copy once read (text norms at open, the rest lazily). */
@@ -81,6 +84,7 @@ struct pn_model {
     struct pn_weight embd, output;
     struct pn_vec output_norm;
     struct pn_layer *layers;
+    int32_t lora_rank;           /* the largest sum of a weight's adapter ranks; 0: no adapters */
     float *inv_freq;             /* [head_dim/2], llama3 scaling applied */
     bool rope_inter;
     struct pn_vision *vision;    /* NULL: text only */
@@ -95,6 +99,23 @@ void pn_model_free(struct pn_model **m);
 /* Read the picture side's small vectors (once; thread-safe). */
 int pn_model_vision_ready(struct pn_model *m, struct puna_error *err);
 
+/* ---------------------------------------------------------------- adapters (lora.c) */
+
+/* The product with W becomes x W^T + scale * (x A^T) B^T; the file's bytes stay as they are. */
+struct pn_lora {
+    struct pn_lora *next;  /* the next adapter of the same weight */
+    struct pn_weight a, b; /* [r][k], [n][r] in F32, F16 or BF16; the rows of b ordered as the weight's */
+    float scale;
+};
+/* Bind the source's adapters to m's weights, shapes checked. pn_model_bind does it last. */
+int pn_model_attach_adapters(struct pn_model *m, struct puna_error *err);
+/* What is to be merged into tensor t of m's source, or NULL. An adapter of a tied output matrix cannot be merged:
+ * m->output.lora with hp.tied is for the caller to refuse. */
+const struct pn_lora *pn_lora_of(struct pn_model *m, const struct pn_tensor *t);
+/* dst[k] += scale * (row of B) A for every adapter in the list: dst holds row `row` of the weight, in the file's
+ * order of rows. The sum goes over adapters, then ranks, ascending, one fma each. */
+void pn_lora_add_row(const struct pn_kern *k, const struct pn_lora *lora, int64_t row, float *dst);
+
 /* ---------------------------------------------------------------- products (mm.c) */
 
 /* Somebody who wants to see what goes into the products (importance statistics). Called by one thread for each
@@ -105,11 +126,14 @@ struct pn_observer {
     void *user;
 };
 
+#define PN_LORA_WEIGHTS 3 /* weights of one step */
+
 /* What all products of a pass share. */
 struct pn_mm {
     const struct pn_kern *kern;
     bool precise; /* f32 rows, no int8 activations */
     const struct pn_observer *observer; /* NULL: nobody looks */
+    float *lora;  /* [PN_LORA_WEIGHTS][rows][lora_rank] for x A^T of a step; shared by the team */
 };
 
 /* Input rows as they stand in the pass: row i is x[index[i]] (index NULL: x[i]), k wide. */

@@ -44,6 +44,7 @@ struct enc {
     float *kb, *vb; /* [BLOCK][D] keys and values on their way into kv */
     float *h;       /* [BLOCK][F]; im2col rows; feature rows */
     uint8_t *act;
+    float *lora;    /* pn_mm.lora */
     float *bias;    /* [n_tok] log multiplicity as a key */
     struct pn_kv_view *kv; /* [n heads] */
     void *kv_mem;
@@ -107,6 +108,7 @@ static size_t layout(struct enc *e, const struct pn_model *m, int32_t n_real_til
     TAKE(e->vb, BLOCK * D * 4);
     TAKE(e->h, hrows * 4);
     TAKE(e->act, act);
+    TAKE(e->lora, (size_t)PN_LORA_WEIGHTS * BLOCK * (size_t)m->lora_rank * 4);
     TAKE(e->bias, (n + 64) * 4);
     if (precise)
         TAKE(e->inter32, K * keep * D * 4);
@@ -497,6 +499,7 @@ int pn_vision_encode(struct pn_model *m, const struct pn_vision_job *job, struct
         return pn_fail_memory(err, bytes, "the vision encoder");
     }
     layout(&e, m, n_real_tiles, job->precise, full, pad, m->threads, e.mem);
+    e.mm.lora = e.lora;
     const int32_t P = m->vision->n_pos;
     for (int32_t i = e.n_real; i < e.n_tok; i++) {
         const int32_t mult_tile = full || tile_of(&e, i) < n_real_tiles ? 1 : missing;
