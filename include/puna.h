@@ -363,6 +363,35 @@ PUNA_API PUNA_CHECK int puna_generate(puna_session *s, const struct puna_gen_par
                                       puna_piece_fn fn, void *user, struct puna_gen_result *result,
                                       struct puna_error *err);
 
+/* ------------------------------------------------------------------------------------- importance */
+
+/* Importance statistics for quantisation: for every weight matrix the sum of squares of each column of its inputs,
+ * over all tokens (for the vision tower: patches of the pictures' real tiles) that observed sessions compute. A
+ * picture counts when it is encoded: a second time only after it has left the session's cache. */
+typedef struct puna_imatrix puna_imatrix;
+PUNA_API PUNA_CHECK int puna_imatrix_open(puna_imatrix **out, const puna_model *m, struct puna_error *err);
+/* Before the model. Nulls the pointer. */
+PUNA_API void puna_imatrix_close(puna_imatrix **im);
+/* What s computes from now on is counted in im; NULL: no longer. im must be of the same model and outlive s. Several
+ * sessions may share one im as long as their calls do not overlap. */
+PUNA_API void puna_session_observe(puna_session *s, puna_imatrix *im);
+
+struct puna_imatrix_info {
+    size_t size;                 /* sizeof(struct puna_imatrix_info) */
+    const char *const *datasets; /* [n_datasets] names of the files the sums come from */
+    size_t n_datasets;
+    uint32_t chunk_count, chunk_size; /* pieces computed, tokens in a piece */
+};
+/* Write the sums as a GGUF file in the form of llama.cpp's imatrix tool: tensors NAME.in_sum2 F32 [1][columns] and
+ * NAME.counts F32 [1][1], NAME as in a GGUF file of the model. Matrices without a single row are left out.
+ * PUNA_E_NUMERIC names a matrix whose inputs were not finite. The file appears when it is complete. */
+PUNA_API PUNA_CHECK int puna_imatrix_write(const puna_imatrix *im, const char *path,
+                                           const struct puna_imatrix_info *info, struct puna_error *err);
+/* Add the sums of such a file, whoever wrote it. info (NULL, or its size set) is filled; its strings belong to im.
+ * PUNA_E_FORMAT, and nothing added, when a tensor is not this model's. */
+PUNA_API PUNA_CHECK int puna_imatrix_add(puna_imatrix *im, const char *path, struct puna_imatrix_info *info,
+                                         struct puna_error *err);
+
 /* ------------------------------------------------------------------------------------- machine */
 
 /* Kernel tiers: i = 0, 1, ... until NULL. built, usable: may be NULL. */

@@ -7,3 +7,6 @@ puna_SOURCES += \
 	src/cli/opts.c src/cli/opts.h src/cli/prompt.c \
 	src/cli/prompt.h src/cli/repl.c src/cli/run.h src/cli/show.c src/cli/show.h src/cli/st_read.c src/cli/st_read.h \
 	src/cli/st_write.c src/cli/st_write.h src/cli/term.c src/cli/term.h
+# quality
+puna_SOURCES += \
+	src/cli/cmd_imatrix.c src/cli/dataset.c src/cli/dataset.h src/cli/pieces.c src/cli/pieces.h

@@ -93,7 +93,9 @@ static void weight(struct binder *b, struct pn_weight *w, const struct pn_tensor
                             .n = (int32_t)n,
                             .k = (int32_t)k,
                             .id = b->m->n_weights++,
-                            .name = pn_arena_strndup(b->m->mem, b->combined, strlen(b->combined))};
+                            .name = pn_arena_strndup(b->m->mem, b->combined, strlen(b->combined)),
+                            .next = b->m->weights};
+    b->m->weights = w;
     if (!w->name)
         b->rc = pn_fail_memory(b->err, strlen(b->combined), "the names of tensors");
 }

@@ -30,6 +30,7 @@ struct pn_weight {
     int32_t n, k;
     int32_t id;       /* 0 .. the model's n_weights - 1; the same for both uses of a tied embedding */
     const char *name; /* the tensor's name in Ollama's combined GGUF layout, whatever the file is */
+    const struct pn_weight *next; /* bound before this one */
     struct pn_lora *lora; /* what adapters add to it; NULL: nothing */
 };
 
@@ -80,7 +81,8 @@ struct pn_model {
     struct pn_kern kern;
     int threads;
     struct pn_arena *mem;
-    int32_t n_weights;           /* matrices bound */
+    const struct pn_weight *weights; /* all matrices, last bound first */
+    int32_t n_weights;
     struct pn_weight embd, output;
     struct pn_vec output_norm;
     struct pn_layer *layers;

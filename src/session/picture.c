@@ -182,6 +182,7 @@ int pn_picture_encode(puna_session *s, struct pn_picture *p, struct puna_error *
                                           .kv_type = s->kv_type,
                                           .hf_rows = hf,
                                           .cross = cross,
+                                          .observer = s->observer,
                                           .cancel = &s->cancel,
                                           .progress = report,
                                           .progress_user = s};

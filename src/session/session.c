@@ -394,6 +394,7 @@ int pn_session_eval(puna_session *s, puna_logits_fn fn, void *user, struct puna_
                                    .n_cross = n_cross,
                                    .precise = s->par.precise,
                                    .hf_rows = s->par.hf_rows,
+                                   .observer = s->observer,
                                    .first_logit_row = fn ? 0 : first + n == total ? n - 1 : n};
         s->last_logits = NULL;
         rc = pn_forward(s->m, &b, s->scratch, s->logits, &s->cancel);

@@ -25,6 +25,7 @@ struct puna_session {
     const struct pn_vocab *vocab;
     struct puna_session_params par;
     enum pn_kv_type kv_type;
+    const struct pn_observer *observer; /* NULL, or told of the products of every pass */
     size_t budget;      /* bytes of anonymous memory this session may plan with */
     size_t planned;     /* KV cache and scratch */
 

@@ -3,7 +3,7 @@
 # Commands, options and help: what is called wrongly ends with 2 and one sentence.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
 
-commands='run info tokenize logits encode verify bench doctor quantize synth'
+commands='run info tokenize logits encode verify bench doctor quantize synth imatrix'
 ok --version
 same version "$(head -n 1 "$tmp/out")" "puna ${PUNA_VERSION:-$(head -n 1 "$tmp/out" | cut -d' ' -f2)}"
 ok --help
@@ -38,7 +38,7 @@ general "there is no command 'rnu'; did you mean 'run'?" rnu
 general "there is no command 'zzzzzz'; 'puna --help'" zzzzzz
 general "there is no command 'tokenise'; did you mean 'tokenize'?" help tokenise
 general 'there is no option -x' -x
-for c in perplexity score imatrix serve batch; do
+for c in perplexity score serve batch; do
     general "there is no command '$c'" "$c"
 done
 
@@ -76,6 +76,8 @@ wrong 2 'separated by commas' logits -m "$model" --ids 99999999999 -o "$tmp/x"
 wrong 2 'which pictures' encode -m "$model" -o "$tmp/x"
 wrong 2 'where should' encode -m "$model" -i "$images/one.png"
 wrong 2 'missing' verify
+wrong 2 'give -o' imatrix "$tmp/x"
+wrong 2 'missing' imatrix -o "$tmp/x"
 wrong 2 'too many' verify a b
 wrong 2 'exclude each other' verify "$data" --fast --precise
 wrong 2 'which shape' synth "$tmp/x"
