@@ -9,10 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../unroll.h"
 #include "kern/kern_math.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#define PRAGMA_UNROLL _Pragma("GCC unroll 16")
 
 typedef struct {
     float32x4_t v[4];

@@ -6,10 +6,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#ifndef INLINE /* also defined, the same, by x86_vf256.h */
-#define INLINE static inline __attribute__((always_inline))
-#define PRAGMA_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "../unroll.h"
 
 #define LANES 8
 

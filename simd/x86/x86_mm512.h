@@ -7,10 +7,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#ifndef INLINE /* also defined, the same, by x86_vf512.h */
-#define INLINE static inline __attribute__((always_inline))
-#define PRAGMA_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "../unroll.h"
 
 #define LANES 16 /* weight rows per panel */
 

@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-#define PRAGMA_UNROLL _Pragma("GCC unroll 16")
+#include "../unroll.h"
+
 #define ISA(name) name##_avx2
 
 typedef struct {

@@ -8,8 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-#define PRAGMA_UNROLL _Pragma("GCC unroll 16")
+#include "../unroll.h"
+
 #define ISA(name) name##_avx512
 
 typedef __m512 vf;
