@@ -6,7 +6,7 @@ tests_checkkern_checkkern_SOURCES = tests/checkkern/checkkern.h tests/checkkern/
 tests_checkkern_checkkern_LDADD = libcore.la $(DEPS_LIBS)
 TESTS += tests/checkkern/checkkern
 
-EXTRA_DIST += tests/data/quant/blocks.bin tests/oracle/quant_oracle.py
+EXTRA_DIST += tests/data/quant/blocks.bin tests/oracle/quant_oracle.py tests/oracle/quantizers.py
 if HAVE_CMOCKA
 check_PROGRAMS += tests/test_quant
 tests_test_quant_SOURCES = tests/test_quant.c

@@ -77,6 +77,10 @@ int pn_header_make(struct pn_gguf_head *h, struct pn_plan *p, uint32_t file_type
 void pn_plan_values(const struct pn_plan *p, const struct pn_kern *kern, const struct pn_out_tensor *t, int64_t r0,
                     int64_t n_rows, int64_t c0, int64_t n_cols, float *dst);
 
+/* Row r from column c0 on as the source has it, where that is also what the file gets: same type, value untouched.
+ * NULL otherwise. Quantising decoded blocks again would not always find them again. */
+const void *pn_plan_bytes(const struct pn_plan *p, const struct pn_out_tensor *t, int64_t r, int64_t c0);
+
 struct pn_write {
     const struct pn_kern *kern;
     int threads;

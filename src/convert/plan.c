@@ -395,3 +395,11 @@ void pn_plan_values(const struct pn_plan *p, const struct pn_kern *kern, const s
         for (int64_t i = 0; i < n_rows * n_cols; i++)
             dst[i] = t->edit == PN_EDIT_TANH ? tanhf(dst[i]) : 1 - tanhf(dst[i]);
 }
+
+const void *pn_plan_bytes(const struct pn_plan *p, const struct pn_out_tensor *t, int64_t r, int64_t c0)
+{
+    (void)p;
+    if (!t->src || t->src->type != t->type || (t->edit != PN_EDIT_NONE && t->edit != PN_EDIT_ROWS))
+        return NULL;
+    return t->src->data + (size_t)source_row(t, r) * pn_row_bytes(t->type, t->ne[0]) + pn_row_bytes(t->type, c0);
+}

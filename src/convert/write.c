@@ -131,11 +131,17 @@ static int convert(struct work *k, const struct stretch *s, float *x, uint8_t *b
     if (k->out) {
         if (largest > 65504.0f && t->type != PN_F32 && t->type != PN_BF16)
             return pn_fail(err, PUNA_E_NUMERIC, "tensor '%s' has a value of %g, which is too large for %s; keep it "
-                           "in BF16 with --override '%s=BF16'", t->name, (double)largest, pn_type_info(t->type)->name, t->name);
+                           "in BF16 with --override '%s=BF16'", t->name, (double)largest, pn_type_info(t->type)->name,
+                           t->name);
         const size_t row = pn_row_bytes(t->type, s->n_cols);
-        for (int64_t r = 0; r < s->n_rows; r++)
-            pn_quantize_row(t->type, bytes + (size_t)r * row, x + r * s->n_cols, s->n_cols,
-                            t->importance ? t->importance + s->c0 : NULL);
+        for (int64_t r = 0; r < s->n_rows; r++) {
+            const void *same = pn_plan_bytes(k->p, t, s->r0 + r, s->c0);
+            if (same)
+                memcpy(bytes + (size_t)r * row, same, row);
+            else
+                pn_quantize_row(t->type, bytes + (size_t)r * row, x + r * s->n_cols, s->n_cols,
+                                t->importance ? t->importance + s->c0 : NULL);
+        }
         const size_t at = k->data_at + t->offset + pn_row_bytes(t->type, t->ne[0]) * (size_t)s->r0 +
                           pn_row_bytes(t->type, s->c0);
         const int rc = pn_outfile_write_at(k->out, bytes, row * (size_t)s->n_rows, at, err);
