@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Quantised matrix products with VPDPBUSD: the mm[] slots of the avx512vnni tier.
  *
- * One path for every M. 32 weight rows x one super-block are unpacked to a tile in L1: unsigned
+ * 32 weight rows x one super-block are unpacked to a tile in L1: unsigned
  * bytes, [k/4][16 rows][4], so that one instruction multiplies four columns of 16 rows with four
  * broadcast activations, and no horizontal sum is ever needed. All m activation rows then pass over
  * the tile in register tiles of up to 6 x 32 outputs. The transposition is done on 16-byte pieces
  * of the packed nibbles, before they are split, and costs about as much as two activation rows: so
- * one activation row runs from the same code at more than the memory can deliver.
+ * one activation row runs from the same code at more than the memory can deliver. Q4_K, which most
+ * weights are, has a path of its own for few rows (x86_few512.h).
  *
  * VPDPBUSD wants unsigned weights. Types whose q is signed are stored as u = q + offset, and the
  * sum of a sub-block starts at -offset * (sum of its activations) instead of 0: all integers,
@@ -32,6 +33,8 @@ INLINE __m512i bcast4(const void *p)
     memcpy(&v, p, sizeof v);
     return _mm512_set1_epi32(v);
 }
+
+#include "x86_few512.h"
 
 /* c[mr][32] += one super-block. scheme and mr are constants at every call. */
 INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const struct act_rows *a,
@@ -194,7 +197,15 @@ TILES(INT_1_MIN)
 TILES(F32_32)
 TILES(F32_32_MIN)
 
-MM(q4_k, INT_32_MIN, 0, 1)
+static void ISA(mm_q4_k)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
+                         int32_t m0, int32_t m)
+{
+    if (m > 0 && m <= FEW_MAX)
+        mm_few_q4_k(c, ldc, w, row_bytes, n, a, m0, m);
+    else
+        mm_body(unpack_q4_k, tiles_INT_32_MIN, 0, sizeof(struct pn_q4_k), c, ldc, w, row_bytes, n, a, m0, m);
+}
+
 MM(q5_k, INT_32_MIN, 0, 1)
 MM(q6_k, INT_16, 32, 1)
 MM(q3_k, INT_16, 4, 1)

@@ -12,7 +12,7 @@
 #define NR (2 * LANES) /* weight rows per tile */
 #define M_CHUNK 512 /* activation rows per pass: their sums take 4 * M_CHUNK * NR bytes of stack   \
                      */
-#define AHEAD 4     /* super-blocks from the prefetch of a weight to its use */
+#define AHEAD 512   /* bytes of a row from the prefetch of a weight to its use, about */
 
 /* How the sub-block sums of a super-block become one f32 per output (kern.h, mm). */
 enum scheme {
@@ -42,6 +42,7 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
     struct panel t[2] __attribute__((aligned(64)));
     float acc[M_CHUNK * NR] __attribute__((aligned(64)));
 
+    const int32_t n_ahead = (int32_t)((AHEAD + block_bytes / 2) / block_bytes);
     for (int32_t n0 = 0; n0 < n; n0 += NR) {
         const int32_t rows = n - n0 < NR ? n - n0 : NR;
         const uint8_t *row[NR]; /* missing rows repeat the last one; their sums are not stored */
@@ -56,9 +57,10 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                 const int32_t cols = a->k - b * PN_QK < PN_QK ? a->k - b * PN_QK : PN_QK;
                 const size_t at = (size_t)b * block_bytes;
                 /* past the end of the rows: into those of the next tile */
-                const size_t ahead = b + AHEAD < a->nb ? AHEAD * block_bytes
-                                     : more ? NR * row_bytes - (size_t)(a->nb - AHEAD) * block_bytes
-                                            : 0;
+                const size_t ahead =
+                    b + n_ahead < a->nb ? (size_t)n_ahead * block_bytes
+                    : more              ? NR * row_bytes - (size_t)(a->nb - n_ahead) * block_bytes
+                                        : 0;
                 unpack(&t[0], row, at, cols, ahead);
                 unpack(&t[1], row + LANES, at, cols, ahead);
                 const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);

@@ -80,11 +80,8 @@ INLINE void vi_store_f16(float *p, vi a)
     _mm256_store_ps(p, _mm256_cvtph_ps(h));
 }
 
-INLINE void columns4(vi col[4], const uint8_t *const *row, size_t at, size_t ahead)
+INLINE void columns4_plain(vi col[4], const uint8_t *const *row, size_t at)
 {
-    const uint8_t *const *turn = row + (at >> 3 & 6);
-    _mm_prefetch((const char *)turn[0] + at + ahead, _MM_HINT_T0);
-    _mm_prefetch((const char *)turn[1] + at + ahead, _MM_HINT_T0);
     __m256i z[4]; /* rows r, 4 + r */
     PRAGMA_UNROLL
     for (int r = 0; r < 4; r++) {
@@ -99,6 +96,20 @@ INLINE void columns4(vi col[4], const uint8_t *const *row, size_t at, size_t ahe
     col[1] = _mm256_unpackhi_epi64(lo01, lo23);
     col[2] = _mm256_unpacklo_epi64(hi01, hi23);
     col[3] = _mm256_unpackhi_epi64(hi01, hi23);
+}
+
+INLINE void columns4(vi col[4], const uint8_t *const *row, size_t at, size_t ahead)
+{
+    const uint8_t *const *turn = row + (at >> 3 & 6);
+    _mm_prefetch((const char *)turn[0] + at + ahead, _MM_HINT_T0);
+    _mm_prefetch((const char *)turn[1] + at + ahead, _MM_HINT_T0);
+    columns4_plain(col, row, at);
+}
+
+INLINE void columns8(vi col[8], const uint8_t *const *row, size_t at)
+{
+    columns4_plain(col, row, at);
+    columns4_plain(col + 4, row, at + 16);
 }
 
 #endif

@@ -80,17 +80,9 @@ INLINE void vi_store_f16(float *p, vi a)
     _mm512_store_ps(p, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)));
 }
 
-/* col[j] = bytes at + 4j .. at + 4j + 3 of every row: 16 bytes of each row, transposed as dwords.
- *
- * Also prefetches, `ahead` bytes on, the line of four of the rows: the next calls, 16 bytes later,
- * take the other rows. Hardware prefetchers do not follow this many rows, and prefetches in bursts
- * are dropped once the few miss buffers are taken. */
-INLINE void columns4(vi col[4], const uint8_t *const *row, size_t at, size_t ahead)
+/* col[j] = bytes at + 4j .. at + 4j + 3 of every row: 16 bytes of each row, transposed as dwords. */
+INLINE void columns4_plain(vi col[4], const uint8_t *const *row, size_t at)
 {
-    const uint8_t *const *turn = row + (at >> 2 & 12);
-    PRAGMA_UNROLL
-    for (int r = 0; r < 4; r++)
-        _mm_prefetch((const char *)turn[r] + at + ahead, _MM_HINT_T0);
     __m512i z[4]; /* 128-bit lane i of z[r]: row 4i + r */
     PRAGMA_UNROLL
     for (int r = 0; r < 4; r++) {
@@ -110,6 +102,48 @@ INLINE void columns4(vi col[4], const uint8_t *const *row, size_t at, size_t ahe
     col[1] = _mm512_unpackhi_epi64(lo01, lo23);
     col[2] = _mm512_unpacklo_epi64(hi01, hi23);
     col[3] = _mm512_unpackhi_epi64(hi01, hi23);
+}
+
+/* Also prefetches, `ahead` bytes on, the line of four of the rows: the next calls, 16 bytes later,
+ * take the other rows. Hardware prefetchers do not follow this many rows, and prefetches in bursts
+ * are dropped once the few miss buffers are taken. */
+INLINE void columns4(vi col[4], const uint8_t *const *row, size_t at, size_t ahead)
+{
+    const uint8_t *const *turn = row + (at >> 2 & 12);
+    PRAGMA_UNROLL
+    for (int r = 0; r < 4; r++)
+        _mm_prefetch((const char *)turn[r] + at + ahead, _MM_HINT_T0);
+    columns4_plain(col, row, at);
+}
+
+/* col[j] = bytes at + 4j .. at + 4j + 3 of every row, j = 0 .. 7: half the loads of two columns4, and no
+ * prefetch (fetch_rows). */
+INLINE void columns8(vi col[8], const uint8_t *const *row, size_t at)
+{
+    __m512i z[8]; /* z[4h + r]: row 8h + r and, in the upper half, row 8h + r + 4 */
+    PRAGMA_UNROLL
+    for (int i = 0; i < 8; i++) {
+        const uint8_t *const *r = row + 2 * (i & 4) + (i & 3);
+        const __m512i v = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)(r[0] + at)));
+        z[i] = _mm512_inserti64x4(v, _mm256_loadu_si256((const void *)(r[4] + at)), 1);
+    }
+    __m512i y[8]; /* y[4h + j]: of rows 8h .., columns j (128-bit lanes 0, 2) and 4 + j (lanes 1, 3) */
+    PRAGMA_UNROLL
+    for (int h = 0; h < 8; h += 4) {
+        const __m512i lo01 = _mm512_unpacklo_epi32(z[h], z[h + 1]);
+        const __m512i hi01 = _mm512_unpackhi_epi32(z[h], z[h + 1]);
+        const __m512i lo23 = _mm512_unpacklo_epi32(z[h + 2], z[h + 3]);
+        const __m512i hi23 = _mm512_unpackhi_epi32(z[h + 2], z[h + 3]);
+        y[h] = _mm512_unpacklo_epi64(lo01, lo23);
+        y[h + 1] = _mm512_unpackhi_epi64(lo01, lo23);
+        y[h + 2] = _mm512_unpacklo_epi64(hi01, hi23);
+        y[h + 3] = _mm512_unpackhi_epi64(hi01, hi23);
+    }
+    PRAGMA_UNROLL
+    for (int j = 0; j < 4; j++) {
+        col[j] = _mm512_shuffle_i32x4(y[j], y[4 + j], 0x88);
+        col[4 + j] = _mm512_shuffle_i32x4(y[j], y[4 + j], 0xdd);
+    }
 }
 
 #endif

@@ -29,6 +29,18 @@ struct panel {
 typedef void unpack_fn(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
                        size_t ahead);
 
+/* Prefetch `bytes` bytes from `at` on of the rows whose turn it is, one `parts`th of the panel in each of
+ * as many calls: a row's lines together, since DRAM and the other prefetchers prefer it so, and the
+ * rows in turns, since prefetches in bursts are dropped once the few miss buffers are taken. */
+INLINE void fetch_rows(const uint8_t *const *row, size_t at, size_t bytes, int part, int parts)
+{
+    const uint8_t *const *turn = row + part * (LANES / parts);
+    for (int r = 0; r < LANES / parts; r++) {
+        for (size_t line = 0; line < bytes; line += 64)
+            _mm_prefetch((const char *)turn[r] + at + line, _MM_HINT_T0);
+    }
+}
+
 INLINE __m128i bytes16(int a, int b, int c, int d)
 {
     /* a byte pattern for the first dword, moved on by four for each of the others; -1 gives zero */
@@ -64,11 +76,11 @@ INLINE void store_pairs(int16_t out[2][LANES][2], vi v)
 
 /* Header of Q4_K and Q5_K: d, dmin, eight 6-bit scales and mins (quant/blocks.h,
  * pn_unpack_scales_k). */
-INLINE void header_k(struct panel *p, const uint8_t *const *row, size_t at, size_t ahead)
+INLINE void header_k(struct panel *p, const uint8_t *const *row, size_t at)
 {
     const vi m63 = vi_set1_8(63), m48 = vi_set1_8(48), m15 = vi_set1_8(15);
     vi h[4];
-    columns4(h, row, at, ahead);
+    columns4_plain(h, row, at);
     vi_store_f16(p->d, h[0]);
     vi_store_f16(p->dmin, vi_srl(h[0], 16));
     store_u8x4(p->s.sc, vi_and(h[1], m63));
@@ -82,13 +94,14 @@ static inline void unpack_q4_k(struct panel *p, const uint8_t *const *row, size_
 {
     (void)cols;
     const vi m15 = vi_set1_8(15);
-    header_k(p, row, at, ahead);
-    for (int i = 0; i < 8; i++) { /* 16 of the 32 bytes of sub-blocks 2j, 2j + 1 */
-        uint8_t (*w)[4 * LANES] = p->w + 16 * (i >> 1) + 4 * (i & 1);
-        vi c[4];
-        columns4(c, row, at + offsetof(struct pn_q4_k, qs) + 16 * (size_t)i, ahead);
+    header_k(p, row, at);
+    for (int i = 0; i < 4; i++) { /* sub-blocks 2i, 2i + 1 */
+        uint8_t (*w)[4 * LANES] = p->w + 16 * i;
+        vi c[8];
+        fetch_rows(row, at + ahead, sizeof(struct pn_q4_k), i, 4);
+        columns8(c, row, at + offsetof(struct pn_q4_k, qs) + 32 * (size_t)i);
         PRAGMA_UNROLL
-        for (int j = 0; j < 4; j++) {
+        for (int j = 0; j < 8; j++) {
             vi_store(w[j], vi_and(c[j], m15));
             vi_store(w[j + 8], vi_and(vi_srl(c[j], 4), m15));
         }
@@ -100,25 +113,35 @@ static inline void unpack_q5_k(struct panel *p, const uint8_t *const *row, size_
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m16 = vi_set1_8(16);
-    header_k(p, row, at, ahead);
-    for (int half = 0; half < 2; half++) { /* elements 16 half .. of every sub-block */
-        vi h[4];
-        columns4(h, row, at + offsetof(struct pn_q5_k, qh) + 16 * (size_t)half, ahead);
+    header_k(p, row, at);
+    vi h[8];
+    columns8(h, row, at + offsetof(struct pn_q5_k, qh));
+    PRAGMA_UNROLL
+    for (int i = 0; i < 4; i++) { /* sub-blocks 2i, 2i + 1 */
+        uint8_t (*w)[4 * LANES] = p->w + 16 * i;
+        vi c[8];
+        fetch_rows(row, at + ahead, sizeof(struct pn_q5_k), i, 4);
+        columns8(c, row, at + offsetof(struct pn_q5_k, qs) + 32 * (size_t)i);
         PRAGMA_UNROLL
-        for (int i = 0; i < 4; i++) {
-            uint8_t (*w)[4 * LANES] = p->w + 16 * i + 4 * half;
-            vi c[4];
-            columns4(c, row, at + offsetof(struct pn_q5_k, qs) + 32 * (size_t)i + 16 * (size_t)half,
-                     ahead);
-            PRAGMA_UNROLL
-            for (int j = 0; j < 4; j++) {
-                const vi t = i < 2 ? vi_sll(h[j], 4 - 2 * i) : vi_srl(h[j], 2 * i - 4);
-                const vi u = i < 2 ? vi_sll(h[j], 3 - 2 * i) : vi_srl(h[j], 2 * i - 3);
-                vi_store(w[j], vi_or(vi_and(c[j], m15), vi_and(t, m16)));
-                vi_store(w[j + 8], vi_or(vi_and(vi_srl(c[j], 4), m15), vi_and(u, m16)));
-            }
+        for (int j = 0; j < 8; j++) {
+            const vi t = i < 2 ? vi_sll(h[j], 4 - 2 * i) : vi_srl(h[j], 2 * i - 4);
+            const vi u = i < 2 ? vi_sll(h[j], 3 - 2 * i) : vi_srl(h[j], 2 * i - 3);
+            vi_store(w[j], vi_or(vi_and(c[j], m15), vi_and(t, m16)));
+            vi_store(w[j + 8], vi_or(vi_and(vi_srl(c[j], 4), m15), vi_and(u, m16)));
         }
     }
+}
+
+/* d and the sixteen signed scales of Q6_K */
+INLINE void header_q6_k(struct panel *p, const uint8_t *const *row, size_t at)
+{
+    vi c[4];
+    columns4_plain(c, row, at + offsetof(struct pn_q6_k, scales));
+    PRAGMA_UNROLL
+    for (int i = 0; i < 4; i++)
+        store_s8x4(p->s.sc + 4 * i, c[i]);
+    columns4_plain(c, row, at + sizeof(struct pn_q6_k) - 16); /* ends with d */
+    vi_store_f16(p->d, vi_srl(c[3], 16));
 }
 
 static inline void unpack_q6_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
@@ -126,27 +149,22 @@ static inline void unpack_q6_k(struct panel *p, const uint8_t *const *row, size_
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m48 = vi_set1_8(48);
-    vi c[4];
-    columns4(c, row, at + offsetof(struct pn_q6_k, scales), ahead);
-    PRAGMA_UNROLL
-    for (int i = 0; i < 4; i++)
-        store_s8x4(p->s.sc + 4 * i, c[i]);
-    columns4(c, row, at + sizeof(struct pn_q6_k) - 16, ahead); /* ends with d */
-    vi_store_f16(p->d, vi_srl(c[3], 16));
-    for (int i = 0; i < 4; i++) { /* half block i >> 1, elements 16 (i & 1) .. of its sub-blocks */
-        const size_t h = (size_t)i >> 1, part = 16 * ((size_t)i & 1);
-        uint8_t (*w)[4 * LANES] = p->w + 32 * (i >> 1) + 4 * (i & 1);
-        vi hi[4], lo[4];
-        columns4(hi, row, at + offsetof(struct pn_q6_k, qh) + 32 * h + part, ahead);
-        columns4(lo, row, at + 64 * h + part, ahead);
+    header_q6_k(p, row, at);
+    for (int i = 0; i < 2; i++) { /* half blocks: four sub-block pairs of 32 */
+        uint8_t (*w)[4 * LANES] = p->w + 32 * i;
+        vi hi[8], lo[8];
+        fetch_rows(row, at + ahead, sizeof(struct pn_q6_k), 2 * i, 4);
+        columns8(hi, row, at + offsetof(struct pn_q6_k, qh) + 32 * (size_t)i);
+        columns8(lo, row, at + 64 * (size_t)i);
         PRAGMA_UNROLL
-        for (int j = 0; j < 4; j++) {
+        for (int j = 0; j < 8; j++) {
             vi_store(w[j], vi_or(vi_and(lo[j], m15), vi_and(vi_sll(hi[j], 4), m48)));
             vi_store(w[j + 16], vi_or(vi_and(vi_srl(lo[j], 4), m15), vi_and(hi[j], m48)));
         }
-        columns4(lo, row, at + 64 * h + 32 + part, ahead);
+        fetch_rows(row, at + ahead, sizeof(struct pn_q6_k), 2 * i + 1, 4);
+        columns8(lo, row, at + 64 * (size_t)i + 32);
         PRAGMA_UNROLL
-        for (int j = 0; j < 4; j++) {
+        for (int j = 0; j < 8; j++) {
             vi_store(w[j + 8], vi_or(vi_and(lo[j], m15), vi_and(vi_sll(hi[j], 2), m48)));
             vi_store(w[j + 24],
                      vi_or(vi_and(vi_srl(lo[j], 4), m15), vi_and(vi_srl(hi[j], 2), m48)));
@@ -283,17 +301,17 @@ static inline void unpack_q8_0(struct panel *p, const uint8_t *const *row, size_
 {
     const vi sign = vi_set1_8(SIGN_BIT);
     zero_groups(p, cols);
+    const size_t next = at + ahead;
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q8_0)) {
         vi c[4];
-        columns4(c, row, at, ahead); /* begins with d */
+        fetch_rows(row, next, 8 * sizeof(struct pn_q8_0), g, 8);
+        columns4_plain(c, row, at); /* begins with d */
         vi_store_f16(p->s.g.d[g], c[0]);
+        vi q[8];
+        columns8(q, row, at + offsetof(struct pn_q8_0, qs));
         PRAGMA_UNROLL
-        for (int half = 0; half < 2; half++) {
-            columns4(c, row, at + offsetof(struct pn_q8_0, qs) + 16 * (size_t)half, ahead);
-            PRAGMA_UNROLL
-            for (int j = 0; j < 4; j++)
-                vi_store(p->w[8 * g + 4 * half + j], vi_xor(c[j], sign));
-        }
+        for (int j = 0; j < 8; j++)
+            vi_store(p->w[8 * g + j], vi_xor(q[j], sign));
     }
 }
 
