@@ -3,3 +3,12 @@ check_PROGRAMS += tests/test_model
 tests_test_model_SOURCES = tests/test_model.c
 tests_test_model_LDADD = $(TEST_LIBS)
 TESTS += tests/test_model
+
+check_PROGRAMS += tests/test_lora
+tests_test_lora_SOURCES = tests/test_lora.c
+tests_test_lora_LDADD = $(TEST_LIBS)
+TESTS += tests/test_lora
+EXTRA_DIST += tests/oracle/compare_lora.py \
+	tests/data/lora/cases.json tests/data/lora/golden.safetensors \
+	tests/data/lora/pictures/adapter_config.json tests/data/lora/pictures/adapter_model.safetensors \
+	tests/data/lora/text/adapter_config.json tests/data/lora/text/adapter_model.safetensors

@@ -153,18 +153,21 @@ static int from_pattern(const json_t *patterns, const char *module, double min, 
 
 /* ---------------------------------------------------------------------------- tensors */
 
-struct half {
+/* The tensors of a module. PEFT also saves the frozen weights of an adapted output matrix. */
+enum kind { KIND_A, KIND_B, KIND_BASE, KIND_COUNT };
+
+struct part {
     const char *module;     /* canonical */
     const char *own_module; /* as the adapter writes it; patterns are matched against this */
     const struct pn_tensor *t;
-    bool b;
+    enum kind kind;
 };
 
 static int by_module(const void *x, const void *y)
 {
-    const struct half *a = x, *b = y;
+    const struct part *a = x, *b = y;
     const int c = strcmp(a->module, b->module);
-    return c ? c : (int)a->b - (int)b->b;
+    return c ? c : (int)a->kind - (int)b->kind;
 }
 
 static bool ends_with(const char *s, size_t n, const char *tail)
@@ -173,16 +176,18 @@ static bool ends_with(const char *s, size_t n, const char *tail)
     return n >= k && memcmp(s + n - k, tail, k) == 0;
 }
 
-static int read_half(struct pn_adapter *ad, struct half *h, const struct pn_tensor *t, struct puna_error *err)
+static int read_part(struct pn_adapter *ad, struct part *p, const struct pn_tensor *t, struct puna_error *err)
 {
-    static const char root[] = "base_model.model.", tail_a[] = ".lora_A.weight", tail_b[] = ".lora_B.weight";
+    static const char root[] = "base_model.model.";
+    static const char *const tails[KIND_COUNT] = { ".lora_A.weight", ".lora_B.weight", ".base_layer.weight" };
     const char *name = t->file_name;
     if (strncmp(name, root, sizeof root - 1) == 0)
         name += sizeof root - 1;
     const size_t n = strlen(name);
-    h->t = t;
-    h->b = ends_with(name, n, tail_b);
-    if (!h->b && !ends_with(name, n, tail_a))
+    int kind = 0;
+    while (kind < KIND_COUNT && !ends_with(name, n, tails[kind]))
+        kind++;
+    if (kind == KIND_COUNT)
         return pn_fail(err, PUNA_E_UNSUPPORTED, "%s: tensor '%s' is not one of a linear layer's two LoRA matrices%s",
                        ad->path, t->file_name,
                        strstr(name, "magnitude_vector")  ? "; DoRA is not supported"
@@ -191,70 +196,71 @@ static int read_half(struct pn_adapter *ad, struct half *h, const struct pn_tens
     if (t->ndim != 2)
         return pn_fail(err, PUNA_E_UNSUPPORTED, "%s: tensor '%s' is not a matrix: only linear layers are supported",
                        ad->path, t->file_name);
+    p->t = t;
+    p->kind = (enum kind)kind;
+    const size_t len = n - strlen(tails[kind]);
+    /* The spelling is that of prefixes that end in a dot. */
     size_t skip;
     const char *prefix = pn_hub_prefix(name, &skip);
-    const size_t len = n - (sizeof tail_a - 1);
-    if (skip > len)
-        skip = len; /* "lm_head." and the like: the dot is the tail's */
     struct pn_buf b = { 0 };
-    if (pn_buf_printf(&b, "%s%.*s", prefix, (int)(len - skip), name + skip)) {
+    if (pn_buf_str(&b, prefix) && (skip >= len || pn_buf_append(&b, name + skip, len - skip))) {
         while (b.len && b.data[b.len - 1] == '.')
-            b.data[--b.len] = 0;
-        h->module = pn_arena_strndup(ad->arena, b.data, b.len);
-        h->own_module = pn_arena_strndup(ad->arena, name, len);
+            b.len--;
+        p->module = pn_arena_strndup(ad->arena, b.data, b.len);
+        p->own_module = pn_arena_strndup(ad->arena, name, len);
     }
     pn_buf_free(&b);
-    return h->module && h->own_module ? 0 : pn_fail_memory(err, n, "a module's name");
+    return p->module && p->own_module ? 0 : pn_fail_memory(err, n, "a module's name");
 }
 
-static int make_pair(const struct pn_adapter *ad, struct pn_adapter_pair *p, const struct half *h, size_t n_left,
+/* The n tensors of one module, sorted by kind. */
+static int make_pair(const struct pn_adapter *ad, struct pn_adapter_pair *pair, const struct part *p, size_t n,
                      const struct config *c, const char *label, struct puna_error *err)
 {
-    if (n_left < 2 || strcmp(h[0].module, h[1].module) != 0 || h[0].b || !h[1].b)
-        return pn_fail(err, PUNA_E_FORMAT, "%s: tensor '%s' %s", ad->path, h->t->file_name,
-                       n_left >= 2 && strcmp(h[0].module, h[1].module) == 0 ? "is there twice, in two spellings"
-                       : h[0].b                                            ? "has no lora_A beside it"
-                                                                           : "has no lora_B beside it");
+    for (size_t i = 1; i < n; i++)
+        if (p[i].kind == p[i - 1].kind)
+            return pn_fail(err, PUNA_E_FORMAT, "%s: tensor '%s' is there twice, in two spellings", ad->path,
+                           p[i].t->file_name);
+    if (n < 2 || p[0].kind != KIND_A || p[1].kind != KIND_B)
+        return pn_fail(err, PUNA_E_FORMAT, "%s: tensor '%s' has no lora_%s beside it", ad->path, p[0].t->file_name,
+                       p[0].kind == KIND_A ? "B" : "A");
     double r = c->r, alpha = (double)c->alpha;
-    int rc = from_pattern(c->ranks, h->own_module, 1, MAX_RANK, label, &r, err);
+    int rc = from_pattern(c->ranks, p->own_module, 1, MAX_RANK, label, &r, err);
     if (!rc)
-        rc = from_pattern(c->alphas, h->own_module, -1e6, 1e6, label, &alpha, err);
+        rc = from_pattern(c->alphas, p->own_module, -1e6, 1e6, label, &alpha, err);
     if (rc)
         return rc;
-    const int64_t ra = h[0].t->ne[1], rb = h[1].t->ne[0];
+    const int64_t ra = p[0].t->ne[1], rb = p[1].t->ne[0];
     if (ra != (int64_t)r || rb != (int64_t)r) {
-        const struct pn_tensor *t = h[ra == (int64_t)r].t;
+        const struct pn_tensor *t = p[ra == (int64_t)r].t;
         return pn_fail(err, PUNA_E_FORMAT,
                        "%s: tensor '%s' has shape [%" PRId64 ", %" PRId64 "], but %s gives it rank %.0f", ad->path,
                        t->file_name, t->ne[1], t->ne[0], label, r);
     }
-    *p = (struct pn_adapter_pair){ h->module, h[0].t, h[1].t, (float)(alpha / (c->rslora ? sqrt(r) : r)) };
+    *pair = (struct pn_adapter_pair){ p->module, p[0].t, p[1].t, n > 2 ? p[2].t : NULL,
+                                      (float)(alpha / (c->rslora ? sqrt(r) : r)) };
     return 0;
 }
 
 static int make_pairs(struct pn_adapter *ad, const struct config *c, const char *label, struct puna_error *err)
 {
     const size_t n = ad->st->n_tensors;
-    struct half *h = pn_calloc_array(n, sizeof *h);
-    ad->pairs = pn_calloc_array(n / 2 + 1, sizeof *ad->pairs);
-    int rc = h && ad->pairs ? 0 : pn_fail_memory(err, n * sizeof *h, "the adapter");
+    if (!n)
+        return pn_fail(err, PUNA_E_FORMAT, "%s: the adapter has no tensors", ad->path);
+    struct part *p = pn_calloc_array(n, sizeof *p);
+    ad->pairs = pn_calloc_array(n, sizeof *ad->pairs);
+    int rc = p && ad->pairs ? 0 : pn_fail_memory(err, n * sizeof *p, "the adapter");
     for (size_t i = 0; !rc && i < n; i++)
-        rc = read_half(ad, &h[i], &ad->st->tensors[i], err);
+        rc = read_part(ad, &p[i], &ad->st->tensors[i], err);
     if (!rc)
-        qsort(h, n, sizeof *h, by_module);
-    for (size_t i = 0; !rc && i < n; i += 2) {
-        rc = make_pair(ad, &ad->pairs[ad->n_pairs], h + i, n - i, c, label, err);
+        qsort(p, n, sizeof *p, by_module);
+    for (size_t i = 0, next; !rc && i < n; i = next) {
+        for (next = i + 1; next < n && strcmp(p[i].module, p[next].module) == 0;)
+            next++;
+        rc = make_pair(ad, &ad->pairs[ad->n_pairs], p + i, next - i, c, label, err);
         ad->n_pairs += !rc;
     }
-    /* a third tensor of a module begins the next pair */
-    for (size_t i = 1; !rc && i < ad->n_pairs; i++) {
-        if (strcmp(ad->pairs[i - 1].module, ad->pairs[i].module) == 0)
-            rc = pn_fail(err, PUNA_E_FORMAT, "%s: tensor '%s' is there twice, in two spellings", ad->path,
-                         ad->pairs[i].a->file_name);
-    }
-    if (!rc && !n)
-        rc = pn_fail(err, PUNA_E_FORMAT, "%s: the adapter has no tensors", ad->path);
-    pn_free(h);
+    pn_free(p);
     return rc;
 }
 
@@ -284,7 +290,8 @@ static int open_weights(struct pn_adapter *ad, struct pn_source *src, struct pun
     const struct pn_map *map = NULL;
     int rc = pn_source_add_map(src, &map, path.data, err);
     if (rc == PUNA_E_NOT_FOUND)
-        rc = pn_fail(err, rc, "%s: no such file; save the adapter as safetensors (other files are not read)", path.data);
+        rc = pn_fail(err, rc, "%s: no such file; save the adapter as safetensors (other files are not read)",
+                     path.data);
     if (!rc)
         rc = pn_safetensors_open(&ad->st, map, err);
     pn_buf_free(&path);

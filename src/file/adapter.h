@@ -12,6 +12,7 @@ struct puna_lora;
 struct pn_adapter_pair {
     const char *module;            /* in the spelling of pn_tensor.name for hub directories, without ".weight" */
     const struct pn_tensor *a, *b; /* [r][k] and [n][r]; only r has been checked */
+    const struct pn_tensor *base;  /* NULL, or the weight [n][k] itself, which training left alone */
     float scale;                   /* alpha / r (or / sqrt r), times the scale that the user gave */
 };
 

@@ -91,8 +91,9 @@ static struct target find_target(struct pn_model *m, const char *module)
     if ((rest = behind(module, "language_model.model.layers.")) && (rest = layer_number(rest, hp->n_layer, &i))) {
         struct pn_layer *l = &m->layers[i];
         const char *attn = behind(rest, l->cross ? "cross_attn." : "self_attn.");
-        return attn ? among(attn_names, attn, l, l->cross ? q->cross_permuted : q->rope_inter, hp->n_head, hp->n_kv_head)
-                    : among(mlp_names, rest, l, false, 0, 0);
+        if (!attn)
+            return among(mlp_names, rest, l, false, 0, 0);
+        return among(attn_names, attn, l, l->cross ? q->cross_permuted : q->rope_inter, hp->n_head, hp->n_kv_head);
     }
     if (!m->vision)
         return (struct target){NULL, 0};
@@ -143,8 +144,8 @@ static int attach(struct pn_model *m, const struct pn_adapter *ad, const struct 
     const struct {
         const struct pn_tensor *t;
         int64_t n, k;
-    } want[] = {{p->a, p->a->ne[1], to.w->k}, {p->b, to.w->n, p->b->ne[0]}};
-    for (int i = 0; i < 2; i++)
+    } want[] = {{p->a, p->a->ne[1], to.w->k}, {p->b, to.w->n, p->b->ne[0]}, {p->base, to.w->n, to.w->k}};
+    for (int i = 0; i < (p->base ? 3 : 2); i++)
         if (want[i].t->ne[1] != want[i].n || want[i].t->ne[0] != want[i].k)
             return pn_fail(err, PUNA_E_FORMAT,
                            "%s: tensor '%s' has shape [%" PRId64 ", %" PRId64 "], %s asks for [%" PRId64 ", %" PRId64

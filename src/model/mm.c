@@ -79,7 +79,8 @@ static void lora_inner(const struct pn_mm *mm, struct pn_team *t, const struct p
             const int32_t r = l->a.n, across = (r + a_rows - 1) / a_rows;
             const int64_t n_tasks = (int64_t)across * ((in->m + x_rows - 1) / x_rows);
             for (; i < first + n_tasks; i = pn_next(t)) {
-                const struct span a = span((i - first) % across, a_rows, r), x = span((i - first) / across, x_rows, in->m);
+                const struct span a = span((i - first) % across, a_rows, r);
+                const struct span x = span((i - first) / across, x_rows, in->m);
                 float *h = block + (size_t)x.n0 * (size_t)r + a.n0;
                 mm->kern->mm_f32[l->a.type](h, (size_t)r, l->a.data + (size_t)a.n0 * l->a.row_bytes, l->a.row_bytes,
                                             a.n1 - a.n0, l->a.k, in->x + (size_t)x.n0 * (size_t)in->k, (size_t)in->k,
