@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "convert/convert.h"
+#include "file/imatrix.h"
 
 static void defaults(struct puna_quant_params *p)
 {
@@ -64,6 +65,23 @@ static int check_target(const struct pn_source *src, const char *path, int overw
     return 0;
 }
 
+/* Weights for every tensor that the file knows. */
+static int weigh(struct pn_plan *plan, const struct pn_imatrix *m, const char *path, struct puna_error *err)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < plan->n; i++) {
+        struct pn_out_tensor *t = &plan->t[i];
+        int64_t n;
+        t->importance = pn_imatrix_find(m, t->name, &n);
+        if (t->importance && n != t->ne[0])
+            return pn_fail(err, PUNA_E_FORMAT, "%s: '%s' has %lld columns there and %lld in the model; it was made for "
+                           "another one", path, t->name, (long long)n, (long long)t->ne[0]);
+        found += t->importance != NULL;
+    }
+    return found ? 0 : pn_fail(err, PUNA_E_FORMAT, "%s: none of its %zu tensors is in the model", path,
+                               pn_imatrix_count(m));
+}
+
 static int tell(const struct pn_plan *plan, const struct puna_quant_params *p, const uint64_t *bad,
                 struct puna_error *err)
 {
@@ -79,7 +97,7 @@ static int tell(const struct pn_plan *plan, const struct puna_quant_params *p, c
             .n_bytes = t->n_bytes,
             .is_vision = strncmp(t->name, "v.", 2) == 0 || strncmp(t->name, "mm.", 3) == 0,
             .is_fallback = t->fallback,
-            .has_importance = t->importance != NULL,
+            .has_importance = t->importance != NULL && pn_type_info(t->type)->block_elems > 1,
             .n_bad = bad ? (size_t)bad[i] : 0,
         };
         for (int d = 0; d < t->ndim; d++)
@@ -143,11 +161,16 @@ int puna_quantize(const char *name, const char *path, const struct puna_quant_pa
     struct pn_gguf_head head = {0};
     struct puna_quant_result r = {0};
     uint64_t *bad = NULL;
+    struct pn_imatrix *imatrix = NULL;
     const struct pn_write w = {&m->m->kern, m->m->threads, p.progress, p.progress_user};
     if (path && !p.dry && !p.check)
         rc = check_target(m->m->src, path, p.overwrite, err);
     if (rc == 0)
         rc = pn_plan_make(&plan, m->m->src, err);
+    if (rc == 0 && p.imatrix)
+        rc = pn_imatrix_open(&imatrix, p.imatrix, err);
+    if (rc == 0 && imatrix)
+        rc = weigh(&plan, imatrix, p.imatrix, err);
     if (rc == 0)
         rc = pn_mix_apply(mix, &plan, vision, p.imatrix != NULL, p.overrides, p.n_overrides, err);
     if (rc == 0)
@@ -165,6 +188,7 @@ int puna_quantize(const char *name, const char *path, const struct puna_quant_pa
     if (rc == 0 && result)
         PN_GIVE(result, result->size, r);
     pn_free(bad);
+    pn_imatrix_close(&imatrix);
     pn_gguf_head_free(&head);
     pn_plan_free(&plan);
     puna_model_close(&m);

@@ -148,20 +148,28 @@ static int override(struct pn_plan *p, const struct puna_quant_override *o, stru
         return pn_fail(err, PUNA_E_ARG, "'%s' is no number format of a tensor; there are F32, F16, BF16, Q8_0, Q6_K, "
                        "Q5_K, Q4_K, Q3_K, Q2_K, Q5_1, Q5_0, Q4_1, Q4_0, IQ4_NL, IQ4_XS", o->type);
     const struct pn_type_info *ti = pn_type_info((uint32_t)type);
-    bool found = false;
+    size_t found = 0, small = 0;
     for (size_t i = 0; i < p->n; i++) {
         struct pn_out_tensor *t = &p->t[i];
         if (fnmatch(o->pattern, t->name, 0) != 0)
             continue;
-        found = true;
-        if (t->ne[0] % ti->block_elems != 0 || (t->role == PN_ROLE_SMALL && ti->block_elems > 1))
-            return pn_fail(err, PUNA_E_ARG, "tensor '%s' cannot be %s: %s", t->name, ti->name,
-                           t->role == PN_ROLE_SMALL ? "norms, biases, gates and tile tables are not kept in blocks"
-                                                    : "its rows do not divide into the blocks");
+        if (t->role == PN_ROLE_SMALL && ti->block_elems > 1) {
+            small++; /* a pattern for a layer's matrices need not leave its norms out */
+            continue;
+        }
+        if (t->ne[0] % ti->block_elems != 0)
+            return pn_fail(err, PUNA_E_ARG, "tensor '%s' cannot be %s: its rows do not divide into the blocks",
+                           t->name, ti->name);
+        found++;
         t->type = (enum pn_type)type;
         t->fallback = false;
     }
-    return found ? 0 : pn_fail(err, PUNA_E_ARG, "no tensor's name matches '%s'; --dry-run lists the names", o->pattern);
+    if (found)
+        return 0;
+    return small ? pn_fail(err, PUNA_E_ARG, "'%s' matches only norms, biases, gates or tile tables, which are not kept "
+                           "in blocks", o->pattern)
+                 : pn_fail(err, PUNA_E_ARG, "no tensor's name matches '%s'; --dry-run --tensors lists them",
+                           o->pattern);
 }
 
 int pn_mix_apply(const struct pn_mix *mix, struct pn_plan *p, int vision, bool with_imatrix,

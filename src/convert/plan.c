@@ -393,7 +393,7 @@ void pn_plan_values(const struct pn_plan *p, const struct pn_kern *kern, const s
                                     n_cols);
     if (t->edit == PN_EDIT_TANH || t->edit == PN_EDIT_ONE_MINUS_TANH)
         for (int64_t i = 0; i < n_rows * n_cols; i++)
-            dst[i] = t->edit == PN_EDIT_TANH ? tanhf(dst[i]) : 1 - tanhf(dst[i]);
+            dst[i] = (float)(t->edit == PN_EDIT_TANH ? tanh((double)dst[i]) : 1 - tanh((double)dst[i]));
 }
 
 const void *pn_plan_bytes(const struct pn_plan *p, const struct pn_out_tensor *t, int64_t r, int64_t c0)

@@ -6,6 +6,7 @@ libcore_la_SOURCES += \
 	src/file/hparams.c src/file/hparams.h \
 	src/file/hub.c \
 	src/file/hub_json.c src/file/hub_json.h \
+	src/file/imatrix.c src/file/imatrix.h \
 	src/file/json.c src/file/json.h \
 	src/file/safetensors.c src/file/safetensors.h \
 	src/file/source.c src/file/source.h src/file/source_priv.h \

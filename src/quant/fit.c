@@ -310,11 +310,18 @@ PN_ALWAYS struct line fit2(const pn_f4 *x, const pn_f4 *w, int nv, float top, bo
 
 PN_ALWAYS void fit_scale_min(const struct pn_fit_block *b, float top, uint16_t *d, uint16_t *m, float q[32])
 {
-    const struct line l = fit2(b->x, b->w, 8, top, false);
+    /* from the lowest value on, or the sums would cancel where the values lie far from zero */
+    pn_f4 y[8];
+    float lo = b->x[0][0];
+    for (int i = 0; i < 32; i++)
+        lo = b->x[i / 4][i % 4] < lo ? b->x[i / 4][i % 4] : lo;
+    for (int i = 0; i < 8; i++)
+        y[i] = b->x[i] - all(lo);
+    const struct line l = fit2(y, b->w, 8, top, false);
     uint16_t ds[3], ms[3];
     float least = INFINITY;
     beside(l.s, ds);
-    beside(-l.m, ms);
+    beside(lo - l.m, ms);
     for (int i = 0; i < 3; i++)
         for (int k = 0; k < 3; k++) {
             const float e = error2_of(b->x, b->w, 8, pn_f16_to_f32(ds[i]), -pn_f16_to_f32(ms[k]), top);
@@ -356,7 +363,7 @@ static float fit_steps(const float *s, const float *weight, int n, float lo, flo
     enum { STEPS = 16 };
     for (int side = lo < 0 ? 0 : 1; side < 2; side++)
         for (int k = 0; k < STEPS; k++) {
-            const float end = side ? hi : lo, d = pn_f16_to_f32(to_f16(sm / (end * (1.01f - 0.5f / STEPS * (float)k))));
+            const float end = side ? hi : lo, d = pn_f16_to_f32(to_f16(sm / (end * (1.0f - 0.5f / STEPS * (float)k))));
             const float id = inverse(d);
             float loss = 0;
             for (int j = 0; j < n; j++) {
