@@ -454,6 +454,8 @@ struct puna_quant_params {
     puna_quant_tensor_fn tensor; /* once per tensor in file order, from the calling thread: before anything is
                                     written, with check after everything was read */
     void *tensor_user;
+    const struct puna_lora *loras; /* [n_loras] adapters to merge into the weights; read during the call */
+    size_t n_loras;
 };
 PUNA_API void puna_quant_params_init_sized(struct puna_quant_params *p, size_t size);
 static inline void puna_quant_params_init(struct puna_quant_params *p)

@@ -18,7 +18,7 @@ allowed() {
         text) echo 'base file puna.h' ;;
         image) echo 'base stb' ;;
         session) echo 'model text image base puna.h' ;;
-        convert) echo 'file text kern pool quant base puna.h' ;;
+        convert) echo 'file text model kern pool quant base puna.h' ;;
         api) echo 'base cpu quant kern pool file model text image session convert puna.h' ;;
         cli | server) echo 'base puna.h' ;;
         *) return 1 ;;

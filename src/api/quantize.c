@@ -124,10 +124,23 @@ static void count(const struct pn_plan *plan, const struct pn_gguf_head *head, c
         r->n_values += (size_t)(t->n_rows * t->ne[0]);
         r->n_fallback += t->fallback;
         r->n_bad += bad && bad[i];
-        r->n_requantized += t->src && pn_type_info(t->src->type)->block_elems > 1 && t->src->type != t->type;
+        r->n_requantized += t->src && pn_type_info(t->src->type)->block_elems > 1 &&
+                            (t->src->type != t->type || t->lora);
         r->n_importance += blocks && t->importance;
         r->n_without += blocks && !t->importance;
     }
+}
+
+/* Adapters go into the weights that they were made for. */
+static int merge(struct pn_plan *plan, struct pn_model *m, struct puna_error *err)
+{
+    if (m->output.lora && m->hp.tied)
+        return pn_fail(err, PUNA_E_UNSUPPORTED, "%s: the adapter changes the output matrix, which is the embedding "
+                       "too: it cannot be merged, only applied by the commands that run the model", m->src->path);
+    for (size_t i = 0; m->src->n_adapters && i < plan->n; i++)
+        if (plan->t[i].src)
+            plan->t[i].lora = pn_lora_of(m, plan->t[i].src);
+    return 0;
 }
 
 int puna_quantize(const char *name, const char *path, const struct puna_quant_params *params,
@@ -153,6 +166,8 @@ int puna_quantize(const char *name, const char *path, const struct puna_quant_pa
     mp.threads = p.threads;
     mp.progress = p.progress;
     mp.progress_user = p.progress_user;
+    mp.loras = p.loras;
+    mp.n_loras = p.n_loras;
     puna_model *m;
     rc = puna_model_open(&m, name, &mp, err);
     if (rc)
@@ -171,6 +186,8 @@ int puna_quantize(const char *name, const char *path, const struct puna_quant_pa
         rc = pn_imatrix_open(&imatrix, p.imatrix, err);
     if (rc == 0 && imatrix)
         rc = weigh(&plan, imatrix, p.imatrix, err);
+    if (rc == 0)
+        rc = merge(&plan, m->m, err);
     if (rc == 0)
         rc = pn_mix_apply(mix, &plan, vision, p.imatrix != NULL, p.overrides, p.n_overrides, err);
     if (rc == 0)

@@ -166,7 +166,8 @@ static void print_result(const struct quantize_settings *s, const struct puna_qu
         printf("%zu tensors by importance, %zu without\n", r->n_importance, r->n_without);
 }
 
-static int convert(const struct quantize_settings *s, const struct puna_quant_override *overrides)
+static int convert(const struct quantize_settings *s, const struct puna_quant_override *overrides,
+                   const struct puna_lora *loras)
 {
     struct report report = { .list = s->tensors, .check = s->check };
     struct puna_quant_result result = { .size = sizeof(result) };
@@ -177,6 +178,8 @@ static int convert(const struct quantize_settings *s, const struct puna_quant_ov
     p.vision = s->vision > 0 ? vision_names[s->vision] : NULL;
     p.overrides = overrides;
     p.n_overrides = s->overrides.n;
+    p.loras = loras;
+    p.n_loras = s->model.lora.n;
     p.imatrix = s->imatrix;
     p.projector = s->model.projector;
     p.cross_permuted = s->model.cross_rows - 1;
@@ -214,8 +217,12 @@ static int run(const void *settings)
     struct puna_quant_override *overrides;
     char *text;
     int status = parse_overrides(&s->overrides, &overrides, &text);
+    struct puna_lora *loras = NULL;
     if (status == EXIT_OK)
-        status = convert(s, overrides);
+        status = loras_parse(&loras, &s->model);
+    if (status == EXIT_OK)
+        status = convert(s, overrides, loras);
+    loras_free(loras, s->model.lora.n);
     free(overrides);
     free(text);
     return status;

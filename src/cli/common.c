@@ -49,29 +49,38 @@ static int parse_lora(struct puna_lora *lora, const char *word)
     return EXIT_OK;
 }
 
+int loras_parse(struct puna_lora **out, const struct model_settings *s)
+{
+    *out = calloc(s->lora.n + 1, sizeof(**out));
+    int status = *out != NULL ? EXIT_OK : diag("no memory for the options");
+    for (size_t i = 0; status == EXIT_OK && i < s->lora.n; i++)
+        status = parse_lora(&(*out)[i], s->lora.v[i]);
+    return status;
+}
+
+void loras_free(struct puna_lora *loras, size_t n)
+{
+    for (size_t i = 0; loras != NULL && i < n; i++)
+        free((char *)(uintptr_t)loras[i].path);
+    free(loras);
+}
+
 int model_open(puna_model **out, const struct model_settings *s)
 {
     struct puna_model_params params;
     struct puna_error err = { 0 };
+    struct puna_lora *loras;
     *out = NULL;
     model_params(&params, s);
-    struct puna_lora *loras = calloc(s->lora.n + 1, sizeof(*loras));
-    int status = loras != NULL ? EXIT_OK : diag("no memory for the options");
-    size_t n = 0;
-    while (status == EXIT_OK && n < s->lora.n) {
-        status = parse_lora(&loras[n], s->lora.v[n]);
-        n += status == EXIT_OK;
-    }
+    int status = loras_parse(&loras, s);
     if (status == EXIT_OK) {
         params.loras = loras;
-        params.n_loras = n;
+        params.n_loras = s->lora.n;
         const int rc = puna_model_open(out, s->name, &params, &err);
         term_clear_progress();
         status = rc == 0 ? EXIT_OK : diag_error(&err);
     }
-    while (n > 0)
-        free((char *)(uintptr_t)loras[--n].path);
-    free(loras);
+    loras_free(loras, s->lora.n);
     return status;
 }
 

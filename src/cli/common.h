@@ -51,6 +51,9 @@ extern const char *const cross_rows_names[];
 int model_open(puna_model **out, const struct model_settings *s);
 /* model_open's parameters but for the adapters, for commands that need their own call. */
 void model_params(struct puna_model_params *p, const struct model_settings *s);
+/* --lora as the library takes it: an array of s->lora.n, to be freed by loras_free in every case. */
+int loras_parse(struct puna_lora **out, const struct model_settings *s);
+void loras_free(struct puna_lora *loras, size_t n);
 struct puna_model_info model_info(const puna_model *m);
 
 /* ------------------------------------------------------------------------------------- the session */

@@ -12,6 +12,7 @@
 #include "file/gguf_write.h"
 #include "file/source.h"
 #include "kern/kern.h"
+#include "model/model.h"
 
 /* What happens to the values on the way. */
 enum pn_edit {
@@ -46,6 +47,7 @@ struct pn_out_tensor {
     enum pn_type type;
     bool fallback;                 /* not the type asked for: rows do not divide into its blocks */
     const float *importance;       /* [ne[0]] or NULL; not owned */
+    const struct pn_lora *lora;    /* adapters to be merged into the source's rows, or NULL; not owned */
     size_t offset, n_bytes;        /* in the data */
 };
 

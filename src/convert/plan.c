@@ -388,9 +388,11 @@ void pn_plan_values(const struct pn_plan *p, const struct pn_kern *kern, const s
         return;
     }
     const size_t stride = pn_row_bytes(t->src->type, t->ne[0]), first = pn_row_bytes(t->src->type, c0);
-    for (int64_t r = 0; r < n_rows; r++)
-        kern->dequant[t->src->type](dst + r * n_cols, t->src->data + (size_t)source_row(t, r0 + r) * stride + first,
-                                    n_cols);
+    for (int64_t r = 0; r < n_rows; r++) {
+        const int64_t from = source_row(t, r0 + r);
+        kern->dequant[t->src->type](dst + r * n_cols, t->src->data + (size_t)from * stride + first, n_cols);
+        pn_lora_add_row(kern, t->lora, from, c0, n_cols, dst + r * n_cols);
+    }
     if (t->edit == PN_EDIT_TANH || t->edit == PN_EDIT_ONE_MINUS_TANH)
         for (int64_t i = 0; i < n_rows * n_cols; i++)
             dst[i] = (float)(t->edit == PN_EDIT_TANH ? tanh((double)dst[i]) : 1 - tanh((double)dst[i]));
@@ -399,7 +401,7 @@ void pn_plan_values(const struct pn_plan *p, const struct pn_kern *kern, const s
 const void *pn_plan_bytes(const struct pn_plan *p, const struct pn_out_tensor *t, int64_t r, int64_t c0)
 {
     (void)p;
-    if (!t->src || t->src->type != t->type || (t->edit != PN_EDIT_NONE && t->edit != PN_EDIT_ROWS))
+    if (!t->src || t->lora || t->src->type != t->type || (t->edit != PN_EDIT_NONE && t->edit != PN_EDIT_ROWS))
         return NULL;
     return t->src->data + (size_t)source_row(t, r) * pn_row_bytes(t->type, t->ne[0]) + pn_row_bytes(t->type, c0);
 }

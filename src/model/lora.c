@@ -192,7 +192,8 @@ const struct pn_lora *pn_lora_of(struct pn_model *m, const struct pn_tensor *t)
     return NULL;
 }
 
-void pn_lora_add_row(const struct pn_kern *k, const struct pn_lora *lora, int64_t row, float *dst)
+void pn_lora_add_row(const struct pn_kern *k, const struct pn_lora *lora, int64_t row, int64_t col, int64_t n,
+                     float *dst)
 {
     enum { PART = 512 };
     float part[PART];
@@ -200,10 +201,10 @@ void pn_lora_add_row(const struct pn_kern *k, const struct pn_lora *lora, int64_
         for (int32_t i = 0; i < l->a.n; i++) {
             float b;
             pn_weight_row(k, &l->b, row, i, 1, &b);
-            for (int32_t c = 0; c < l->a.k; c += PART) {
-                const int32_t n = l->a.k - c < PART ? l->a.k - c : PART;
-                pn_weight_row(k, &l->a, i, c, n, part);
-                k->axpy(dst + c, part, l->scale * b, n);
+            for (int64_t c = 0; c < n; c += PART) {
+                const int64_t some = n - c < PART ? n - c : PART;
+                pn_weight_row(k, &l->a, i, col + c, some, part);
+                k->axpy(dst + c, part, l->scale * b, (int32_t)some);
             }
         }
 }

@@ -114,9 +114,10 @@ int pn_model_attach_adapters(struct pn_model *m, struct puna_error *err);
 /* What is to be merged into tensor t of m's source, or NULL. An adapter of a tied output matrix cannot be merged:
  * m->output.lora with hp.tied is for the caller to refuse. */
 const struct pn_lora *pn_lora_of(struct pn_model *m, const struct pn_tensor *t);
-/* dst[k] += scale * (row of B) A for every adapter in the list: dst holds row `row` of the weight, in the file's
- * order of rows. The sum goes over adapters, then ranks, ascending, one fma each. */
-void pn_lora_add_row(const struct pn_kern *k, const struct pn_lora *lora, int64_t row, float *dst);
+/* dst[n] += scale * (row of B) A for every adapter in the list: dst holds columns col .. col+n-1 of row `row` of the
+ * weight, in the file's order of rows. The sum goes over adapters, then ranks, ascending, one fma each. */
+void pn_lora_add_row(const struct pn_kern *k, const struct pn_lora *lora, int64_t row, int64_t col, int64_t n,
+                     float *dst);
 
 /* ---------------------------------------------------------------- products (mm.c) */
 

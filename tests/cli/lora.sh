@@ -56,6 +56,17 @@ cp -r "$lora/text" "$tmp/odd:2"
 ok info "$hub" --lora "$tmp/odd:2"
 grep -q 'odd:2: 8 layers, scale 1' "$tmp/out" || fail 'a directory with a colon in its name'
 
+# merged by quantize: as applied, to rounding; from a hub directory and from a GGUF file
+for m in "$hub" tiny-b:f16; do
+    ok quantize "$m" "$tmp/merged.gguf" --force --type F32 --lora "$lora/pictures:0.5" --lora "$lora/text"
+    ok logits -m "$tmp/merged.gguf" --ids "$picture" -i "$wide" --precise -o "$out"
+    near "$m, merged" both/picture
+done
+ok quantize "$hub" "$tmp/plain.gguf" --type F32
+ok logits -m "$tmp/plain.gguf" --ids "$picture" -i "$wide" --precise -o "$out"
+tool stcat diff 0.02 "$out" logits "$lora/golden.safetensors" both/picture/logits >/dev/null 2>&1 &&
+    fail 'merging changes nothing'
+
 # another model, and what is not there
 wrong 1 "base_model.model.language_model.model.layers.0.self_attn.k_proj.lora_A.weight.* shape \[4, 64\]" \
     info "$model" --lora "$lora/text"
