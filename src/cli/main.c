@@ -186,11 +186,36 @@ static void hold_standard_streams(void)
     }
 }
 
+/* A program that is not (yet) where it was configured to be installed finds the demonstration model beside itself: in
+ * the source tree it was built in, or in the tree it was moved with. */
+static void find_demo_model(void)
+{
+    static const char *const places[] = { "../share/puna/models/demo.gguf", "../models/demo/demo.gguf",
+                                          "models/demo/demo.gguf" };
+    char path[4096];
+    const ssize_t n = readlink("/proc/self/exe", path, sizeof(path));
+    if (getenv("PUNA_DEMO_MODEL") != NULL || n <= 0 || n == (ssize_t)sizeof(path))
+        return;
+    path[n] = '\0';
+    char *dir_end = strrchr(path, '/');
+    for (size_t i = 0; dir_end != NULL && i < sizeof(places) / sizeof(places[0]); i++) {
+        const size_t at = (size_t)(dir_end + 1 - path), len = strlen(places[i]) + 1;
+        if (at + len > sizeof(path))
+            continue;
+        memcpy(path + at, places[i], len);
+        if (access(path, R_OK) == 0) {
+            setenv("PUNA_DEMO_MODEL", path, 0);
+            return;
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     hold_standard_streams();
     setlocale(LC_CTYPE, ""); /* line editing; numbers stay in the C locale */
     term_init();
+    find_demo_model();
     const int status = finish_stdout(dispatch(argc, argv));
     term_die_if_interrupted();
     return status;
