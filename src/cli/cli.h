@@ -12,7 +12,8 @@
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 extern const struct command cmd_run, cmd_logits, cmd_encode, cmd_tokenize, cmd_verify, cmd_info,
-    cmd_doctor, cmd_quantize, cmd_synth, cmd_bench, cmd_imatrix;
+    cmd_doctor, cmd_quantize, cmd_synth, cmd_bench, cmd_imatrix, cmd_perplexity,
+    cmd_score;
 
 /* "puna COMMAND: sentence" on stderr; a progress line that stands there is cleared first. Returns
  * EXIT_FAILED. */

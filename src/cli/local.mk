@@ -9,4 +9,5 @@ puna_SOURCES += \
 	src/cli/st_write.c src/cli/st_write.h src/cli/term.c src/cli/term.h
 # quality
 puna_SOURCES += \
-	src/cli/cmd_imatrix.c src/cli/dataset.c src/cli/dataset.h src/cli/pieces.c src/cli/pieces.h
+	src/cli/cmd_imatrix.c src/cli/cmd_perplexity.c src/cli/cmd_score.c src/cli/dataset.c src/cli/dataset.h src/cli/klbase.c \
+	src/cli/klbase.h src/cli/metric.c src/cli/metric.h src/cli/pieces.c src/cli/pieces.h

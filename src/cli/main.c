@@ -15,7 +15,7 @@
 static const struct command *const commands[] = {
     &cmd_run,  &cmd_info,   &cmd_tokenize, &cmd_logits, &cmd_encode,
     &cmd_verify, &cmd_bench, &cmd_doctor,   &cmd_quantize, &cmd_synth,
-    &cmd_imatrix,
+    &cmd_imatrix, &cmd_perplexity, &cmd_score,
 };
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

@@ -3,7 +3,7 @@
 # Commands, options and help: what is called wrongly ends with 2 and one sentence.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
 
-commands='run info tokenize logits encode verify bench doctor quantize synth imatrix'
+commands='run info tokenize logits encode verify bench doctor quantize synth imatrix perplexity score'
 ok --version
 same version "$(head -n 1 "$tmp/out")" "puna ${PUNA_VERSION:-$(head -n 1 "$tmp/out" | cut -d' ' -f2)}"
 ok --help
@@ -38,7 +38,7 @@ general "there is no command 'rnu'; did you mean 'run'?" rnu
 general "there is no command 'zzzzzz'; 'puna --help'" zzzzzz
 general "there is no command 'tokenise'; did you mean 'tokenize'?" help tokenise
 general 'there is no option -x' -x
-for c in perplexity score serve batch; do
+for c in serve batch; do
     general "there is no command '$c'" "$c"
 done
 
@@ -78,6 +78,12 @@ wrong 2 'where should' encode -m "$model" -i "$images/one.png"
 wrong 2 'missing' verify
 wrong 2 'give -o' imatrix "$tmp/x"
 wrong 2 'missing' imatrix -o "$tmp/x"
+wrong 2 'missing' perplexity
+wrong 2 'missing' score
+wrong 2 'for --rank' score "$tmp/x" --per-token
+wrong 2 'measures of its own' score "$tmp/x" --rank --metric vqa
+wrong 2 'one of exact, relaxed, anls, vqa, choice' score "$tmp/x" --metric bleu
+wrong 2 'exclude each other' perplexity "$tmp/x" --kl-base a --save-base b
 wrong 2 'too many' verify a b
 wrong 2 'exclude each other' verify "$data" --fast --precise
 wrong 2 'which shape' synth "$tmp/x"
