@@ -63,6 +63,6 @@ static uint64_t ISA(peak_int8)(uint64_t iters)
 void pn_kern_init_avx2(struct pn_kern *k)
 {
     fill_f32_slots(k);
-    FILL_MM(k);
+    FILL_MM()
     k->peak_int8 = ISA(peak_int8);
 }

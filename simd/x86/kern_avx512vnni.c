@@ -218,6 +218,8 @@ MM(iq4_nl, F32_32, 128, 8)
 MM(q4_1, F32_32_MIN, 0, 8)
 MM(q5_1, F32_32_MIN, 0, 8)
 
+mm_fn *const pn_mm_avx512vnni[PN_TYPE_COUNT] = { MM_LIST(LIST_ONE) };
+
 static uint64_t ISA(peak_int8)(uint64_t iters)
 {
     enum { CHAINS = 16 };
@@ -240,6 +242,6 @@ static uint64_t ISA(peak_int8)(uint64_t iters)
 
 void pn_kern_init_avx512vnni(struct pn_kern *k)
 {
-    FILL_MM(k);
+    FILL_MM()
     k->peak_int8 = ISA(peak_int8);
 }

@@ -52,6 +52,6 @@ static uint64_t ISA(peak_int8)(uint64_t iters)
 
 void pn_kern_init_avxvnni(struct pn_kern *k)
 {
-    FILL_MM(k);
+    FILL_MM()
     k->peak_int8 = ISA(peak_int8);
 }

@@ -24,6 +24,12 @@ enum scheme {
     F32_32_MIN  /* 8 f32 scales and mins                            Q4_1, Q5_1 */
 };
 
+typedef void mm_fn(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
+                   int32_t m0, int32_t m);
+
+/* The products of the avx512vnni tier, for the amx tier's small ones. */
+extern mm_fn *const pn_mm_avx512vnni[PN_TYPE_COUNT];
+
 /* The activation rows of one register tile. */
 struct act_rows {
     const int8_t *q;    /* [MR][256] */
@@ -92,21 +98,22 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                 w, row_bytes, n, a, m0, m);                                                        \
     }
 
-/* Used after the MM() of all twelve types. */
-#define FILL_MM(k)                                                                                 \
-    do {                                                                                           \
-        (k)->mm[PN_Q4_K] = ISA(mm_q4_k);                                                           \
-        (k)->mm[PN_Q5_K] = ISA(mm_q5_k);                                                           \
-        (k)->mm[PN_Q6_K] = ISA(mm_q6_k);                                                           \
-        (k)->mm[PN_Q3_K] = ISA(mm_q3_k);                                                           \
-        (k)->mm[PN_Q2_K] = ISA(mm_q2_k);                                                           \
-        (k)->mm[PN_IQ4_XS] = ISA(mm_iq4_xs);                                                       \
-        (k)->mm[PN_Q8_0] = ISA(mm_q8_0);                                                           \
-        (k)->mm[PN_Q4_0] = ISA(mm_q4_0);                                                           \
-        (k)->mm[PN_Q5_0] = ISA(mm_q5_0);                                                           \
-        (k)->mm[PN_IQ4_NL] = ISA(mm_iq4_nl);                                                       \
-        (k)->mm[PN_Q4_1] = ISA(mm_q4_1);                                                           \
-        (k)->mm[PN_Q5_1] = ISA(mm_q5_1);                                                           \
-    } while (0)
+/* Used after the MM() of all twelve types: type, function. */
+#define MM_LIST(X)                                                                                 \
+    X(PN_Q4_K, ISA(mm_q4_k))                                                                       \
+    X(PN_Q5_K, ISA(mm_q5_k))                                                                       \
+    X(PN_Q6_K, ISA(mm_q6_k))                                                                       \
+    X(PN_Q3_K, ISA(mm_q3_k))                                                                       \
+    X(PN_Q2_K, ISA(mm_q2_k))                                                                       \
+    X(PN_IQ4_XS, ISA(mm_iq4_xs))                                                                   \
+    X(PN_Q8_0, ISA(mm_q8_0))                                                                       \
+    X(PN_Q4_0, ISA(mm_q4_0))                                                                       \
+    X(PN_Q5_0, ISA(mm_q5_0))                                                                       \
+    X(PN_IQ4_NL, ISA(mm_iq4_nl))                                                                   \
+    X(PN_Q4_1, ISA(mm_q4_1))                                                                       \
+    X(PN_Q5_1, ISA(mm_q5_1))
+#define FILL_ONE(type, function) k->mm[type] = function;
+#define LIST_ONE(type, function) [type] = function,
+#define FILL_MM() MM_LIST(FILL_ONE)
 
 #endif

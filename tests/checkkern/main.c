@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* checkkern [--cpu NAME] [--func SUBSTR] [--seed N] [--scale F] [--list] [--bench]
  * Exit 0: every kernel of every tier that can run here agrees with the scalar reference. */
+#include <config.h>
+
 #include <errno.h>
 #include <getopt.h>
 #include <setjmp.h>
@@ -134,13 +136,34 @@ static uint64_t hash_name(const char *s)
     return h;
 }
 
+static bool is_wanted(const struct options *o, int i)
+{
+    return o->func == NULL || strstr(slots[i].name, o->func) != NULL;
+}
+
 /* Kernels that this tier itself brings: --func-filtered, in list order. */
 static bool is_own(const struct options *o, const char *tier, int i)
 {
     const char *slot, *owner;
-    if (o->func != NULL && strstr(slots[i].name, o->func) == NULL)
+    if (!is_wanted(o, i))
         return false;
     return pn_kern_slot(tier, i, &slot, &owner) == 0 && owner != NULL && strcmp(owner, tier) == 0;
+}
+
+/* Returns whether the kernel in slot i of k agrees with the reference. */
+static bool check_slot(const struct options *o, const struct pn_kern *ref, const struct pn_kern *k, const char *tier,
+                       int i)
+{
+    struct ck ck = { .tier = tier, .slot = &slots[i], .ref = ref, .k = k, .scale = o->scale };
+    ck.blas = strcmp(tier, "openblas") == 0;
+    ck.rng = o->seed ^ hash_name(slots[i].name);
+    const bool ok = run_slot(&ck);
+    printf("  %-12s %-16s %6lld cases  %s\n", tier, slots[i].name, (long long)ck.cases, ok ? "ok" : "FAILED");
+    if (!ok)
+        printf("      %s\n      again: checkkern --cpu %s --func %s --seed %llu --scale %g\n", ck.failure, tier,
+               slots[i].name, (unsigned long long)o->seed, o->scale);
+    fflush(stdout);
+    return ok;
 }
 
 /* Returns the number of failures; adds to *n_kernels. */
@@ -166,27 +189,57 @@ static int check_tier(const struct options *o, const struct pn_kern *ref, const 
             ck_bench(&k, &slots[i]);
             continue;
         }
-        struct ck ck = { .tier = tier, .slot = &slots[i], .ref = ref, .k = &k, .scale = o->scale };
-        ck.blas = strcmp(tier, "openblas") == 0;
-        ck.rng = o->seed ^ hash_name(slots[i].name);
-        const bool ok = run_slot(&ck);
-        printf("  %-12s %-16s %6lld cases  %s\n", tier, slots[i].name, (long long)ck.cases,
-               ok ? "ok" : "FAILED");
-        if (!ok) {
-            printf("      %s\n      again: checkkern --cpu %s --func %s --seed %llu --scale %g\n",
-                   ck.failure, tier, slots[i].name, (unsigned long long)o->seed, o->scale);
+        if (!check_slot(o, ref, &k, tier, i))
             failures++;
-        }
-        fflush(stdout);
     }
     return failures;
 }
+
+/* ---- the amx tier over a model of its instructions ---- */
+
+#define AMX_MODEL_NAME "amx-model"
+
+#ifdef PN_HAVE_AVX512BF16
+void pn_kern_init_amx_model(struct pn_kern *k); /* simd/x86/kern_amx.c, built with AMX_MODEL */
+
+/* Returns the number of failures; adds to *n_kernels. Nothing on a CPU where the base cannot run. */
+static int check_amx_model(const struct options *o, const struct pn_kern *ref, int *n_kernels)
+{
+    struct pn_kern base, k;
+    if (!pn_tier_usable(PN_TIER_AVX512BF16) || pn_kern_select(&base, "avx512bf16", NULL) != 0) {
+        printf("%-12s not run: this CPU lacks what it builds on\n", AMX_MODEL_NAME);
+        return 0;
+    }
+    k = base;
+    pn_kern_init_amx_model(&k);
+    int failures = 0;
+    for (int i = 0; i < N_SLOTS; i++) {
+        if (!is_wanted(o, i) || kernel_at(&k, slots[i].offset) == kernel_at(&base, slots[i].offset))
+            continue;
+        ++*n_kernels;
+        if (o->list)
+            printf("  %-12s %s\n", AMX_MODEL_NAME, slots[i].name);
+        else if (!check_slot(o, ref, &k, AMX_MODEL_NAME, i))
+            failures++;
+    }
+    return failures;
+}
+#else
+static int check_amx_model(const struct options *o, const struct pn_kern *ref, int *n_kernels)
+{
+    (void)o;
+    (void)ref;
+    (void)n_kernels;
+    printf("%-12s not run: not built\n", AMX_MODEL_NAME);
+    return 0;
+}
+#endif
 
 static int usage(const char *name)
 {
     fprintf(stderr,
             "Usage: %s [--cpu TIER] [--func SUBSTR] [--seed N] [--scale F] [--list] [--bench]\n"
-            "  --cpu TIER    only this tier; an error when it cannot run here\n"
+            "  --cpu TIER    only this tier, or amx-model; an error when it cannot run here\n"
             "  --func SUBSTR only slots whose name contains SUBSTR\n"
             "  --seed N      repeat a run (printed by each run)\n"
             "  --scale F     number of cases, 1 is the default (or PUNA_CHECK_SCALE)\n"
@@ -234,7 +287,8 @@ int main(int argc, char **argv)
     }
     if (optind < argc || !(o.scale > 0))
         return usage(argv[0]);
-    if (o.cpu != NULL && pn_tier_by_name(o.cpu) < 0) {
+    const bool only_model = o.cpu != NULL && strcmp(o.cpu, AMX_MODEL_NAME) == 0;
+    if (o.cpu != NULL && !only_model && pn_tier_by_name(o.cpu) < 0) {
         fprintf(stderr, "%s: no tier '%s'\n", argv[0], o.cpu);
         return 2;
     }
@@ -266,6 +320,16 @@ int main(int argc, char **argv)
         const int bad = check_tier(&o, &ref, tier, &n);
         if (!o.list && !o.bench)
             printf("%-12s %d kernels, %d failed\n", tier, n, bad);
+        failures += bad;
+        total += n;
+    }
+    /* Where the CPU has AMX the tier itself has just run. */
+    if (!o.bench && (only_model || (o.cpu == NULL && !pn_tier_usable(PN_TIER_AMX)))) {
+        int n = 0;
+        const int bad = check_amx_model(&o, &ref, &n);
+        if (!o.list)
+            printf("%-12s %d kernels, %d failed: the code of tier amx over a model of its instructions\n",
+                   AMX_MODEL_NAME, n, bad);
         failures += bad;
         total += n;
     }
