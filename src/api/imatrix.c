@@ -17,7 +17,7 @@
 
 struct sums {
     const struct pn_weight *w;
-    double *sum;  /* [w->k]; NULL: nothing seen yet */
+    double *sum;  /* [w->k] */
     double count; /* rows */
 };
 
@@ -26,30 +26,21 @@ struct puna_imatrix {
     struct pn_observer observer;
     struct sums *of; /* [m->n_weights] by id */
     struct pn_map_str *names;
-    bool no_memory;  /* a pass cannot fail for it: told when writing */
     struct pn_arena *strings; /* data set names that were read */
 };
 
-static bool have_sum(struct sums *s)
+/* Each thread has columns of its own, so that no sum depends on their number. double: sums of tens of millions of
+ * squares would lose the small ones in f32. */
+static void see_rows(void *user, const struct pn_weight *w, const float *x, int32_t n, const struct pn_team *t)
 {
-    if (!s->sum)
-        s->sum = pn_calloc_array((size_t)s->w->k, sizeof *s->sum);
-    return s->sum != NULL;
-}
-
-/* double: sums of tens of millions of squares would lose the small ones in f32 */
-static void see_rows(void *user, const struct pn_weight *w, const float *x, int32_t n)
-{
-    puna_imatrix *im = user;
+    const puna_imatrix *im = user;
     struct sums *s = &im->of[w->id];
-    if (!have_sum(s)) {
-        im->no_memory = true;
-        return;
-    }
+    const int32_t j0 = (int32_t)((int64_t)w->k * t->tid / t->n), j1 = (int32_t)((int64_t)w->k * (t->tid + 1) / t->n);
     for (int32_t i = 0; i < n; i++, x += w->k)
-        for (int32_t j = 0; j < w->k; j++)
+        for (int32_t j = j0; j < j1; j++)
             s->sum[j] += (double)x[j] * (double)x[j];
-    s->count += n;
+    if (t->tid == 0)
+        s->count += n;
 }
 
 int puna_imatrix_open(puna_imatrix **out, const puna_model *m, struct puna_error *err)
@@ -67,8 +58,9 @@ int puna_imatrix_open(puna_imatrix **out, const puna_model *m, struct puna_error
     im->strings = pn_arena_new();
     bool ok = im->of && im->names && im->strings;
     for (const struct pn_weight *w = model->weights; ok && w; w = w->next) {
-        im->of[w->id].w = w;
-        ok = pn_map_str_put(im->names, w->name, strlen(w->name), (uint32_t)w->id) >= 0;
+        /* tables get sums as well: pages that nobody touches cost nothing */
+        im->of[w->id] = (struct sums){.w = w, .sum = pn_calloc_array((size_t)w->k, sizeof(double))};
+        ok = im->of[w->id].sum && pn_map_str_put(im->names, w->name, strlen(w->name), (uint32_t)w->id) >= 0;
     }
     if (!ok) {
         puna_imatrix_close(&im);
@@ -165,8 +157,6 @@ static int put_keys(struct pn_gguf_head *head, const struct puna_imatrix_info *i
 int puna_imatrix_write(const puna_imatrix *im, const char *path, const struct puna_imatrix_info *info,
                        struct puna_error *err)
 {
-    if (im->no_memory)
-        return pn_fail(err, PUNA_E_MEMORY, "no memory for the importance statistics of %s", im->m->src->path);
     struct pn_gguf_head head = {0};
     struct pn_buf data = {0}, whole = {0};
     int rc = put_keys(&head, info, err);
@@ -242,8 +232,6 @@ static int walk(puna_imatrix *im, const struct pn_gguf *g, bool apply, struct pu
                            g->map->path, s->w->name, s->w->k);
         const float count = read_f32(c->data);
         bool ok = isfinite(count) && count >= 0;
-        if (apply && !have_sum(s))
-            return pn_fail_memory(err, t->n_bytes, "the importance statistics");
         for (int32_t j = 0; ok && j < s->w->k; j++) {
             const float v = read_f32(t->data + 4 * (size_t)j);
             ok = isfinite(v) && v >= 0;

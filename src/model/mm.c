@@ -141,8 +141,8 @@ static void mm_slab(const struct pn_mm *mm, const struct pn_weight *w, int32_t n
 
 static void show(const struct pn_mm *mm, const struct pn_team *t, const struct pn_weight *w, const struct pn_in *in)
 {
-    if (mm->observer && t->tid == 0 && in->m > in->fill)
-        mm->observer->rows(mm->observer->user, w, in->x, in->m - in->fill);
+    if (mm->observer && in->m > in->fill)
+        mm->observer->rows(mm->observer->user, w, in->x, in->m - in->fill, t);
 }
 
 size_t pn_slab_floats(int32_t m)

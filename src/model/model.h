@@ -121,11 +121,11 @@ void pn_lora_add_row(const struct pn_kern *k, const struct pn_lora *lora, int64_
 
 /* ---------------------------------------------------------------- products (mm.c) */
 
-/* Somebody who wants to see what goes into the products (importance statistics). Called by one thread for each
- * product, in the same order on every run: n rows of w->k values, after normalisation, which stay as they are until
- * it returns. Rows that only fill up a picture are left out. */
+/* Somebody who wants to see what goes into the products (importance statistics): n rows of w->k values, after
+ * normalisation. Called by every thread of the team for each product, at the same time, so that they can share out
+ * the columns; between two products of one weight lies a barrier. Rows that only fill up a picture are left out. */
 struct pn_observer {
-    void (*rows)(void *user, const struct pn_weight *w, const float *x, int32_t n);
+    void (*rows)(void *user, const struct pn_weight *w, const float *x, int32_t n, const struct pn_team *t);
     void *user;
 };
 

@@ -86,5 +86,7 @@ tr -c '[:print:]' '\n' <"$tmp/part" | grep -q 'v.global.blk.0.ffn_down.weight.co
 tr -c '[:print:]' '\n' <"$tmp/text.imatrix" | grep -q 'v\.blk\|cross_attn' && fail 'a picture in a text'
 wrong 1 'no importance statistics' imatrix -m "$model" "$talk" --continue \
     -o "$src/tests/data/ollama/tiny-b-projector.gguf"
+head -c 3000 "$tmp/part" >"$tmp/short"
+wrong 1 'short' imatrix -m "$model" "$talk" --continue -o "$tmp/short"
 wrong 1 "another model's" imatrix -m "$src/tests/data/tiny-llama/model" "$tmp/text" --ctx 64 --continue -o "$tmp/part"
 finish

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores by kind, made by puna: every question of a held-out set asked alone, greedily; right is what equals the answer.
+"""Scores by kind, made by puna score: every question of a held-out set asked alone, greedily; right is what equals the
+answer.
 
-    generate.py --seed 900 --count 2000 SET; PUNA=build/puna score.py MODEL SET
+    generate.py --seed 900 --count 2000 SET; PUNA=build/puna score.py MODEL SET [ANSWERS]
+
+ANSWERS keeps the answers: the same call goes on where an interrupted one stopped, and the wrong ones are listed.
 """
-import collections
 import json
 import os
 import subprocess
@@ -12,21 +14,17 @@ import sys
 
 def main():
     model, folder = sys.argv[1:3]
+    answers = sys.argv[3] if len(sys.argv) > 3 else None
+    questions = os.path.join(folder, "questions.jsonl")
     puna = os.environ.get("PUNA", "puna")
-    right, asked = collections.Counter(), collections.Counter()
-    for line in open(os.path.join(folder, "questions.jsonl")):
-        q = json.loads(line)
-        pictures = [a for i in q["images"] for a in ("-i", os.path.join(folder, i))]
-        r = subprocess.run([puna, "run", "-m", model, *pictures, "-p", q["question"], "--temp", "0", "-n", "64"],
-                           capture_output=True, text=True)
-        if r.returncode:
-            raise SystemExit(f"{q}: {r.stderr}")
-        asked[q["kind"]] += 1
-        right[q["kind"]] += r.stdout.strip() == q["answer"]
-        if len(sys.argv) > 3 and r.stdout.strip() != q["answer"]:
-            print(f"{q['kind']:9s} {' '.join(q['images'])} {q['question']!r}: {r.stdout.strip()!r}, not {q['answer']!r}")
-    for k in sorted(asked):
-        print(f"{k:9s} {100 * right[k] / asked[k]:5.1f} % of {asked[k]}")
+    if subprocess.run([puna, "score", "-m", model, questions, "--metric", "exact", "-n", "64",
+                       *(["-o", answers] if answers else [])]).returncode:
+        raise SystemExit(1)
+    for line, said in zip(open(questions), open(answers)) if answers else ():
+        q, a = json.loads(line), json.loads(said)
+        if not a["score"]:
+            print(f"{q['kind']:9s} {' '.join(q['images'])} {q['question']!r}: "
+                  f"{a['prediction'].strip()!r}, not {q['answer']!r}")
 
 
 if __name__ == "__main__":
