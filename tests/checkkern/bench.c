@@ -10,7 +10,7 @@
 #include "cpu/cpu.h"
 #include "kern/measure.h"
 
-enum { RUNS = 5, HD = 128, KEYS = PN_ATTN_CHUNK, MAX_M = 256, ROWS = 256, COLS = 4096 };
+enum { RUNS = 5, HD = 128, KEYS = PN_ATTN_CHUNK, MAX_M = 512, ROWS = 256, COLS = 4096 };
 
 static struct pn_ceilings ceilings;
 
@@ -133,7 +133,8 @@ static void of_ceiling(double value, double ceiling, const char *name)
         printf(" (%.0f%% of %s)", 100 * value / ceiling, name);
 }
 
-/* Products: cached weights at several m; one row against weights that come from memory. */
+/* Products: cached weights at several m; few rows against weights that come from memory, where the
+ * limit is the lower of the peak and what the read bandwidth allows. */
 static void bench_product(struct job *j, const char *tier)
 {
     const enum pn_type type = j->slot->type;
@@ -142,7 +143,7 @@ static void bench_product(struct job *j, const char *tier)
                         : family == CK_MM_BF16 ? ceilings.bf16_gops
                                                : ceilings.f32_gops;
     const char *peak_name = family == CK_MM ? "int8" : family == CK_MM_BF16 ? "bf16" : "f32";
-    static const int32_t ms[] = { 1, 4, 16, 256 };
+    static const int32_t ms[] = { 1, 4, 8, 16, MAX_M }, streamed_ms[] = { 1, 4, 8, 16 };
     struct ck random = { .rng = 1, .slot = j->slot };
     j->row_bytes = pn_row_bytes(type, COLS);
     const size_t l2_bytes = ROWS * j->row_bytes;
@@ -151,7 +152,7 @@ static void bench_product(struct job *j, const char *tier)
     const int32_t big_rows = (int32_t)(big_bytes / j->row_bytes);
     j->w = memory(big_bytes);
     ck_weights(&random, type, j->w, ROWS, COLS, j->row_bytes);
-    j->c = memory((size_t)MAX_M * ROWS * sizeof(float) + (size_t)big_rows * sizeof(float));
+    j->c = memory(((size_t)MAX_M * ROWS + 16 * (size_t)big_rows) * sizeof(float));
     j->n = ROWS;
     printf("  %-12s %-16s", tier, j->slot->name);
     for (size_t i = 0; i < sizeof ms / sizeof ms[0]; i++) {
@@ -159,15 +160,21 @@ static void bench_product(struct job *j, const char *tier)
         const double gops = 2.0 * ms[i] * ROWS * COLS / seconds(j) * 1e-9;
         printf(" m=%d %.3g", ms[i], gops);
         of_ceiling(gops, peak, peak_name);
-        printf("%s", i == 3 ? " GOPS" : "");
     }
     for (size_t at = l2_bytes; at + l2_bytes <= big_bytes; at += l2_bytes)
         memcpy(j->w + at, j->w, l2_bytes);
     j->n = big_rows;
-    j->m = 1;
-    const double gbs = (double)j->row_bytes * big_rows / seconds(j) * 1e-9;
-    printf("; streamed m=1 %.1f GB/s", gbs);
-    of_ceiling(gbs, ceilings.read_gbs, "read");
+    printf(" GOPS; streamed");
+    for (size_t i = 0; i < sizeof streamed_ms / sizeof streamed_ms[0]; i++) {
+        j->m = streamed_ms[i];
+        const double bytes = (double)j->row_bytes * big_rows, ops = 2.0 * j->m * big_rows * COLS, s = seconds(j);
+        const double by_read = ceilings.read_gbs * ops / bytes;
+        printf(" m=%d %.1f GB/s", j->m, bytes / s * 1e-9);
+        if (peak > 0 && peak < by_read)
+            of_ceiling(ops / s * 1e-9, peak, peak_name);
+        else
+            of_ceiling(bytes / s * 1e-9, ceilings.read_gbs, "read");
+    }
     printf("\n");
     free(j->w);
     free(j->c);

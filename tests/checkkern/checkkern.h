@@ -30,7 +30,7 @@ struct ck_slot {
 enum ck_arena {
     CK_W, CK_X, CK_OUT, CK_Q, CK_S32, CK_S16, CK_D, CK_A, CK_B, CK_C, CK_KS, CK_VS, CK_ARENA_COUNT
 };
-#define CK_ARENA_BYTES (4u << 20)
+#define CK_ARENA_BYTES (8u << 20)
 
 struct ck {
     const char *tier;
