@@ -237,7 +237,7 @@ const struct command cmd_quantize = {
                "only when it is complete.\n"
                "\n"
                "Types, from large to small: F32, BF16, F16, Q8_0, Q6_K, Q5_K_M, Q5_1, Q5_K_S, Q5_0, Q4_1, "
-               "Q4_K_M, Q4_K_S, Q4_0, IQ4_NL, IQ4_XS, Q3_K_M, Q2_K.\n"
+               "Q4_K_M, Q4_K_P (puna's own mix), Q4_K_S, Q4_0, IQ4_NL, IQ4_XS, Q3_K_M, Q2_K.\n"
                "\n"
                "Examples:\n"
                "  puna quantize ~/Llama-3.2-11B-Vision-Instruct 11b.gguf --type Q4_K_M\n"

@@ -42,6 +42,11 @@ static const struct pn_mix mixes[] = {
     {"Q5_K_M", 17, PN_Q5_K, PN_Q6_K, {{PN_ROLE_V, MORE_BITS, PN_Q6_K}, {PN_ROLE_DOWN, MORE_BITS, PN_Q6_K}}},
     {"Q5_K_S", 16, PN_Q5_K, PN_Q6_K, {{0}}},
     {"Q4_K_M", 15, PN_Q4_K, PN_Q6_K, {{PN_ROLE_V, MORE_BITS, PN_Q6_K}, {PN_ROLE_DOWN, MORE_BITS, PN_Q6_K}}},
+    /* puna's own: what every query goes through costs little in a model whose heads share keys and values, and with
+     * pictures the cross-attention's is all that text sees of them; doc/QUALITY.md has the numbers */
+    {"Q4_K_P", 15, PN_Q4_K, PN_Q6_K,
+     {{PN_ROLE_K, ALWAYS, PN_Q6_K}, {PN_ROLE_V, ALWAYS, PN_Q6_K}, {PN_ROLE_CROSS_K, ALWAYS, PN_Q6_K},
+      {PN_ROLE_CROSS_V, ALWAYS, PN_Q6_K}, {PN_ROLE_DOWN, MORE_BITS, PN_Q5_K}}},
     {"Q4_K_S", 14, PN_Q4_K, PN_Q6_K, {{PN_ROLE_V, FIRST_4, PN_Q5_K}, {PN_ROLE_DOWN, FIRST_8TH, PN_Q5_K}}},
     {"Q4_0", 2, PN_Q4_0, PN_Q6_K, {{PN_ROLE_DOWN, IMATRIX_8TH, PN_Q4_1}}},
     {"Q4_1", 3, PN_Q4_1, PN_Q6_K, {{0}}},
