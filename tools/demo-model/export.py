@@ -39,7 +39,7 @@ def main():
     p.add_argument("out")
     o = p.parse_args()
     s = torch.load(os.path.join(o.dir, "state.pt"), weights_only=True)
-    hub(os.path.join(o.out, "hub"), s["params"], os.path.join(o.dir, "tokenizer"))
+    hub(os.path.join(o.out, "hub"), s["average"], os.path.join(o.dir, "tokenizer"))
     hub2gguf.write_combined(os.path.join(o.out, "hub"), os.path.join(o.out, "demo-f16.gguf"))
     print(f"{s['seconds'] / 3600:.2f} h of training, {sum(s['params'][k].numel() for k in shapes())} parameters")
 

@@ -131,8 +131,22 @@ def deaf(_):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def save(path, net, opt, seconds, seen):
-    torch.save(dict(params={k: v.detach() for k, v in net.p.items()}, opt=opt.state(), seconds=seconds, seen=seen), path + ".new")
+class Average:
+    """The parameters' mean over about the last 500 steps: what a falling learning rate would come to, at any time. It is
+    what is exported and scored."""
+
+    def __init__(self, net, kept=None):
+        self.net, self.p = net, {k: v.detach().clone() for k, v in (kept or net.p).items()}
+
+    @torch.no_grad()
+    def step(self):
+        for k, v in self.net.p.items():
+            self.p[k].lerp_(v, 0.002)
+
+
+def save(path, net, average, opt, seconds, seen):
+    torch.save(dict(params={k: v.detach() for k, v in net.p.items()}, average=average.p, opt=opt.state(), seconds=seconds, seen=seen),
+               path + ".new")
     os.replace(path + ".new", path)
 
 
@@ -160,7 +174,7 @@ def main():
         vocabulary.train(words)
     net = Net(initial(o.seed))
     opt = Optimizer(net.p)
-    seconds, seen = 0.0, 0
+    seconds, seen, kept = 0.0, 0, None
     state, held = os.path.join(o.dir, "state.pt"), os.path.join(o.dir, "state-held.pt")
     if os.path.exists(state):
         s = torch.load(state, weights_only=True)
@@ -171,8 +185,9 @@ def main():
             for k, v in net.p.items():
                 v.copy_(s["params"][k])
         opt.restore(s["opt"])
-        seconds, seen = s["seconds"], s["seen"]
+        seconds, seen, kept = s["seconds"], s["seen"], s.get("average")
         print(f"goes on at step {opt.step_count}, {seconds / 3600:.2f} h, {seen} conversations", flush=True)
+    average = Average(net, kept)
     tok = vocabulary.load(words)
     held_out = [make(tok, HELD_OUT, i, 32) for i in range(24)]
     first = opt.step_count * o.parts
@@ -206,6 +221,7 @@ def main():
         norm = torch.nn.utils.clip_grad_norm_([v for v in net.p.values() if v.grad is not None], 1.0)
         if torch.isfinite(norm):
             opt.step(lr)
+            average.step()
         else:
             print(f"step {opt.step_count}: gradient is {norm}, left out", flush=True)
             opt.step_count += 1
@@ -219,18 +235,18 @@ def main():
             print(f"step {opt.step_count} {seen} {seconds / 3600:.3f}h lr {lr:.5f} |g| {float(norm):.2f}: {text}", flush=True)
             mean.clear()
         if opt.step_count == int(o.steps * FALL):
-            save(held, net, opt, seconds, seen)
+            save(held, net, average, opt, seconds, seen)
         if now - saved > 600:
-            save(state, net, opt, seconds, seen)
+            save(state, net, average, opt, seconds, seen)
             saved = now
         if now - tested > 1500 or opt.step_count in (500, 1000):
-            s = score(net, held_out)
+            s = score(Net(average.p), held_out)
             scores.write(f"{opt.step_count},{seen},{seconds:.0f}," + ",".join(f"{k},{a},{n}" for k, (a, n) in s.items()) + "\n")
             print("score " + "  ".join(f"{k} {100 * a / n:.1f}% of {n}" for k, (a, n) in s.items()), flush=True)
             tested = last = time.monotonic()
-    save(state, net, opt, seconds, seen)
+    save(state, net, average, opt, seconds, seen)
     if opt.step_count == o.steps:
-        print("score " + "  ".join(f"{k} {100 * a / n:.1f}% of {n}" for k, (a, n) in score(net, held_out).items()), flush=True)
+        print("score " + "  ".join(f"{k} {100 * a / n:.1f}% of {n}" for k, (a, n) in score(Net(average.p), held_out).items()), flush=True)
 
 
 if __name__ == "__main__":
