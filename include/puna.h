@@ -406,6 +406,36 @@ PUNA_API int puna_cpu_count(void);
 struct puna_ceilings { double read_gbs, int8_gops, bf16_gops, f32_gops; };
 PUNA_API void puna_measure_ceilings(int threads, struct puna_ceilings *out);
 
+/* ------------------------------------------------------------------------------------- what fits */
+
+/* What one number format makes of a model on this machine. Rates are expectations, from measured ceilings and the
+ * fractions of them that puna's kernels have been seen to reach; prompts of a few hundred tokens, half of the
+ * context filled while decoding. */
+struct puna_fit_row {
+    const char *type;           /* as puna_quant_type() names them */
+    size_t file_bytes;          /* of the file that puna_quantize would write */
+    double prefill_rate;        /* tokens per second, text */
+    double decode_rate, decode_picture_rate; /* without and with a picture in sight */
+    double picture_seconds;     /* encoding a picture of the most tiles; 0: a text model */
+};
+struct puna_fit {
+    size_t size;                /* sizeof(struct puna_fit): set it before the call */
+    const char *tier;
+    int threads, has_vision;
+    int32_t max_tiles, ctx;
+    struct puna_memory_plan plan; /* besides the file; file_bytes is that of the file opened, 0 for a shape */
+    struct puna_ceilings ceilings;
+    size_t n_rows;
+    struct puna_fit_row rows[24];
+};
+/* name: a model as for puna_model_open, or (where no such file exists) a shape: a published model without weights.
+ * model, session: NULL or parameters; ceilings: NULL to measure them. */
+PUNA_API PUNA_CHECK int puna_fit(const char *name, const struct puna_model_params *model,
+                                 const struct puna_session_params *session, const struct puna_ceilings *ceilings,
+                                 struct puna_fit *out, struct puna_error *err);
+/* Names of the shapes: i = 0, 1, ... until NULL. */
+PUNA_API const char *puna_shape(size_t i);
+
 /* ------------------------------------------------------------------------------------- synthetic models */
 
 /* Write a random model of a real shape as GGUF (combined layout for the vision shapes), for measuring without

@@ -35,6 +35,7 @@ expect '--kv-type' logits --kv
 expect 'f16 f32' run --kv-type f
 expect 'bf16' run --kv-type = b
 expect '11b 11b-base' synth --arch 11
+expect '90b' info --fit 90
 expect 'Q5_K_M Q5_K_S' quantize --type Q5_K
 expect 'Q8_0' quantize --vision Q
 touch "$tmp/a.jpg" "$tmp/a.png"

@@ -12,3 +12,8 @@ EXTRA_DIST += tests/oracle/compare_lora.py \
 	tests/data/lora/cases.json tests/data/lora/golden.safetensors \
 	tests/data/lora/pictures/adapter_config.json tests/data/lora/pictures/adapter_model.safetensors \
 	tests/data/lora/text/adapter_config.json tests/data/lora/text/adapter_model.safetensors
+
+check_PROGRAMS += tests/test_fit
+tests_test_fit_SOURCES = tests/test_fit.c
+tests_test_fit_LDADD = $(TEST_LIBS)
+TESTS += tests/test_fit

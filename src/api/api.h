@@ -15,6 +15,9 @@ struct puna_model {
     struct pn_vocab *vocab;
 };
 
+/* asked, or when it is 0 what PUNA_THREADS, OMP_NUM_THREADS or the machine say. */
+int pn_choose_threads(int asked, int *out, struct puna_error *err);
+
 /* Copy a caller's parameter struct over defaults: one built against an older header is shorter. */
 #define PN_TAKE(dst, src) \
     memcpy(&(dst), (src), (src)->size && (src)->size < sizeof(dst) ? (src)->size : sizeof(dst))

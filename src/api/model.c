@@ -41,7 +41,7 @@ static int env_threads(const char *name, int *out, struct puna_error *err)
     return 0;
 }
 
-static int choose_threads(int asked, int *out, struct puna_error *err)
+int pn_choose_threads(int asked, int *out, struct puna_error *err)
 {
     if (asked < 0 || asked > MAX_THREADS)
         return pn_fail(err, PUNA_E_ARG, "%d threads are not possible (1 to %d, 0: automatic)", asked, MAX_THREADS);
@@ -121,7 +121,7 @@ int puna_model_open(puna_model **out, const char *name, const struct puna_model_
         rc = demo_path(demo, sizeof demo, err);
     struct pn_kern kern;
     if (!rc)
-        rc = choose_threads(p.threads, &threads, err);
+        rc = pn_choose_threads(p.threads, &threads, err);
     if (!rc)
         rc = pn_kern_select(&kern, p.cpu, err);
     if (rc)

@@ -16,25 +16,8 @@
 #include "api/api.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "file/shape.h"
 #include "quant/quantize.h"
-
-struct shape {
-    const char *name;
-    bool vision;
-    int32_t layers, d, heads, kv, hd, ff;
-    bool tied;
-    float rope_factor;
-    int32_t image;
-};
-
-static const struct shape shapes[] = {
-    {"11b", true, 40, 4096, 32, 8, 128, 14336, false, 8, 560},
-    {"11b-base", true, 40, 4096, 32, 8, 128, 14336, false, 8, 448},
-    {"90b", true, 100, 8192, 64, 8, 128, 28672, false, 8, 560},
-    {"8b", false, 32, 4096, 32, 8, 128, 14336, false, 8, 0},
-    {"3b", false, 28, 3072, 24, 8, 128, 8192, true, 32, 0},
-    {"1b", false, 16, 2048, 32, 8, 64, 8192, true, 32, 0},
-};
 
 /* base: most matrices; more: attn_v and ffn_down of the layers picked by more_bits(); out: the output matrix;
  * vision: the encoder's. The full mix rules belong to quantize; this is what the published files have. */
@@ -68,7 +51,7 @@ struct entry {
 };
 
 struct synth {
-    const struct shape *sh;
+    const struct pn_shape *sh;
     const struct mix *mix;
     int32_t layers, n_cross, cross[64];
     struct entry *e;
@@ -252,7 +235,7 @@ static void vocabulary(struct synth *s)
 
 static void header(struct synth *s)
 {
-    const struct shape *sh = s->sh;
+    const struct pn_shape *sh = s->sh;
     const char *arch = sh->vision ? "mllama" : "llama";
     char k[96];
 #define K(suffix) (snprintf(k, sizeof k, "%s." suffix, arch), k)
@@ -318,7 +301,7 @@ static struct entry *add(struct synth *s, enum pn_type type, enum fill fill, int
 
 static void text_tensors(struct synth *s)
 {
-    const struct shape *sh = s->sh;
+    const struct pn_shape *sh = s->sh;
     const struct mix *x = s->mix;
     const int64_t d = sh->d, dq = (int64_t)sh->heads * sh->hd, dkv = (int64_t)sh->kv * sh->hd, ff = sh->ff;
     /* attn_v counts over text and vision, as in the published combined file */
@@ -627,10 +610,7 @@ static int write_file(struct synth *s, const struct pn_buf *head, const char *pa
 int puna_synth(const char *arch, const char *type, int layers, uint64_t seed, const char *path, int dry,
                size_t *bytes, puna_progress_fn progress, void *user, struct puna_error *err)
 {
-    struct synth s = {.rng = seed * 2 + 1};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        if (!strcasecmp(arch, shapes[i].name))
-            s.sh = &shapes[i];
+    struct synth s = {.rng = seed * 2 + 1, .sh = pn_shape_find(arch)};
     for (size_t i = 0; i < sizeof mixes / sizeof *mixes; i++)
         if (!strcasecmp(type, mixes[i].name))
             s.mix = &mixes[i];

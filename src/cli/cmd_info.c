@@ -10,7 +10,7 @@ struct info_settings {
     struct model_settings model;
     struct session_settings session;
     struct opt_list args;
-    bool tensors, json;
+    bool tensors, fit, json;
 };
 
 static const struct info_settings defaults;
@@ -22,6 +22,10 @@ static const struct opt_spec options[] = {
     OPTS_PROJECTOR(T),
     OPTS_CONTEXT(T),
     OPT_FLAG_ROW(T, tensors, "tensors", 0, "List every tensor: name, type, shape, bytes."),
+    OPT_FLAG_ROW(T, fit, "fit", 0,
+                 "Instead: for every number format the size of the file, the memory it takes at this "
+                 "context, the speed to expect of this machine, and whether it fits. MODEL may also be "
+                 "11b, 11b-base, 90b, 8b, 3b or 1b, for which no file is needed."),
     OPT_FLAG_ROW(T, json, "json", 0, "One JSON object."),
     OPTS_MACHINE(T),
 };
@@ -209,6 +213,126 @@ static json_t *json_info(const puna_model *m, const struct puna_model_info *i,
     return j;
 }
 
+/* ------------------------------------------------------------------------------------- what fits */
+
+/* Bytes that should be in memory: the file too, or every token waits for the disk. */
+static double needed(const struct puna_fit *f, const struct puna_fit_row *r, bool picture)
+{
+    const struct puna_memory_plan *p = &f->plan;
+    double bytes = (double)r->file_bytes + (double)p->kv_bytes + (double)p->scratch_bytes;
+    if (picture)
+        bytes += (double)p->cross_bytes_per_image + (double)p->vision_scratch_bytes;
+    return bytes;
+}
+
+static const char *verdict(const struct puna_fit *f, const struct puna_fit_row *r)
+{
+    const double have = (double)f->plan.available_bytes;
+    if (needed(f, r, f->has_vision != 0) <= have)
+        return "yes";
+    if (needed(f, r, false) <= have)
+        return "text only";
+    return needed(f, r, f->has_vision != 0) - (double)r->file_bytes <= have ? "from disk" : "no";
+}
+
+static void print_fit(const struct puna_fit *f, const char *name, const char *kv_type)
+{
+    char a[32], b[32];
+    format_bytes(a, sizeof(a), (double)f->plan.available_bytes);
+    printf("%s on this machine: %s free, kernel tier %s, %d thread%s, %.1f GB/s read, %.0f GOPS int8, %.0f bf16, "
+           "%.0f f32\n", name, a, f->tier, f->threads, f->threads == 1 ? "" : "s", f->ceilings.read_gbs,
+           f->ceilings.int8_gops, f->ceilings.bf16_gops, f->ceilings.f32_gops);
+    format_bytes(a, sizeof(a), (double)f->plan.kv_bytes);
+    format_bytes(b, sizeof(b), (double)f->plan.scratch_bytes);
+    printf("Context %d: %s of keys and values (%s), %s of working memory", (int)f->ctx, a, kv_type, b);
+    if (f->has_vision) {
+        format_bytes(a, sizeof(a), (double)f->plan.cross_bytes_per_image);
+        format_bytes(b, sizeof(b), (double)f->plan.vision_scratch_bytes);
+        printf("; %s a picture, %s while it is encoded", a, b);
+    }
+    printf("\n\n%-8s %9s %9s", "type", "file", "memory");
+    if (f->has_vision)
+        printf(" %9s", "+picture");
+    printf(" %9s %9s", "prefill", "decode");
+    if (f->has_vision)
+        printf(" %9s %9s", "+picture", "picture");
+    printf("  fits\n%-8s %9s %9s", "", "", "");
+    if (f->has_vision)
+        printf(" %9s", "");
+    printf(" %9s %9s", "tok/s", "tok/s");
+    if (f->has_vision)
+        printf(" %9s %9s", "tok/s", "s");
+    putchar('\n');
+    for (size_t i = 0; i < f->n_rows; i++) {
+        const struct puna_fit_row *r = &f->rows[i];
+        format_bytes(a, sizeof(a), (double)r->file_bytes);
+        format_bytes(b, sizeof(b), needed(f, r, false));
+        printf("%-8s %9s %9s", r->type, a, b);
+        format_bytes(b, sizeof(b), needed(f, r, true));
+        if (f->has_vision)
+            printf(" %9s", b);
+        printf(" %9.3g %9.3g", r->prefill_rate, r->decode_rate);
+        if (f->has_vision)
+            printf(" %9.3g %9.3g", r->decode_picture_rate, r->picture_seconds);
+        printf("  %s\n", verdict(f, r));
+    }
+    printf("\nmemory: file, keys and values, working memory. Speeds are expected, with the file in memory");
+    if (f->has_vision)
+        printf(";\npicture: one of %d tiles", (int)f->max_tiles);
+    printf(".\nfrom disk: runs, but slowly, since the file does not stay in memory.\n");
+}
+
+static json_t *json_fit(const struct puna_fit *f, const char *name, const char *kv_type)
+{
+    json_t *rows = json_array();
+    for (size_t i = 0; i < f->n_rows; i++) {
+        const struct puna_fit_row *r = &f->rows[i];
+        json_t *row = json_pack("{s:s, s:I, s:I, s:f, s:f, s:s}", "type", r->type, "file_bytes",
+                                (json_int_t)r->file_bytes, "memory_bytes", (json_int_t)needed(f, r, false),
+                                "prefill_tokens_per_second", r->prefill_rate, "decode_tokens_per_second",
+                                r->decode_rate, "fits", verdict(f, r));
+        if (f->has_vision) {
+            json_object_set_new(row, "memory_bytes_picture", json_integer((json_int_t)needed(f, r, true)));
+            json_object_set_new(row, "decode_tokens_per_second_picture", json_real(r->decode_picture_rate));
+            json_object_set_new(row, "picture_seconds", json_real(r->picture_seconds));
+        }
+        json_array_append_new(rows, row);
+    }
+    const struct puna_memory_plan *p = &f->plan;
+    return json_pack("{s:o, s:s, s:i, s:b, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:{s:f, s:f, s:f, s:f}, s:o}", "model",
+                     json_lossy(name, strlen(name)), "tier", f->tier, "threads", f->threads, "has_vision",
+                     f->has_vision, "ctx", (int)f->ctx, "kv_type", kv_type, "kv_bytes", (json_int_t)p->kv_bytes,
+                     "scratch_bytes", (json_int_t)p->scratch_bytes, "cross_bytes_per_image",
+                     (json_int_t)p->cross_bytes_per_image, "vision_scratch_bytes",
+                     (json_int_t)p->vision_scratch_bytes, "available_bytes", (json_int_t)p->available_bytes,
+                     "ceilings", "read_gbs", f->ceilings.read_gbs, "int8_gops", f->ceilings.int8_gops, "bf16_gops",
+                     f->ceilings.bf16_gops, "f32_gops", f->ceilings.f32_gops, "types", rows);
+}
+
+static int run_fit(const struct info_settings *s, const struct model_settings *model)
+{
+    struct puna_model_params mp;
+    struct puna_session_params sp;
+    struct puna_fit f = { .size = sizeof(f) };
+    struct puna_error err = { 0 };
+    struct puna_lora *loras;
+    model_params(&mp, model);
+    session_params(&sp, &s->session);
+    const int status = loras_parse(&loras, model);
+    mp.loras = loras;
+    mp.n_loras = model->lora.n;
+    const int rc = status == EXIT_OK ? puna_fit(model->name, &mp, &sp, NULL, &f, &err) : 0;
+    loras_free(loras, model->lora.n);
+    term_clear_progress();
+    if (status != EXIT_OK || rc != 0)
+        return status != EXIT_OK ? status : diag_error(&err);
+    const char *name = model->name ? model->name : "the demonstration model", *kv = kv_type_names[sp.kv_type];
+    if (s->json)
+        return print_json(json_fit(&f, name, kv));
+    print_fit(&f, name, kv);
+    return EXIT_OK;
+}
+
 static int run(const void *settings)
 {
     const struct info_settings *s = settings;
@@ -218,6 +342,10 @@ static int run(const void *settings)
             return diag_usage("give the model once: '%s' or '%s'", model.name, s->args.v[0]);
         model.name = s->args.v[0];
     }
+    if (s->fit && s->tensors)
+        return diag_usage("--fit and --tensors exclude each other");
+    if (s->fit)
+        return run_fit(s, &model);
     puna_model *m = NULL;
     const int status = model_open(&m, &model);
     if (status != EXIT_OK)
@@ -251,7 +379,8 @@ const struct command cmd_info = {
                "\n"
                "Examples:\n"
                "  puna info llama3.2-vision --ctx 8192\n"
-               "  puna info model.gguf --tensors",
+               "  puna info model.gguf --tensors\n"
+               "  puna info --fit 11b --ctx 8192",
     .opts = options,
     .n_opts = sizeof(options) / sizeof(options[0]),
     .max_args = 1,

@@ -9,5 +9,6 @@ libcore_la_SOURCES += \
 	src/file/imatrix.c src/file/imatrix.h \
 	src/file/json.c src/file/json.h \
 	src/file/safetensors.c src/file/safetensors.h \
+	src/file/shape.c src/file/shape.h \
 	src/file/source.c src/file/source.h src/file/source_priv.h \
 	src/file/store.c src/file/store.h

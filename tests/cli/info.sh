@@ -37,6 +37,25 @@ ok info "$src/tests/data/tiny-llama/model" --json
 field has_vision false
 json "$tmp/out" vision >/dev/null 2>&1 && fail 'a text model with vision'
 
+# what fits: sizes as quantize has them, for a file and for a shape
+ok info "$model" --fit -t 1 --ctx 512 --json
+field ctx 512
+field kv_bytes "$bytes"
+i=0
+while type=$(json "$tmp/out" "types.$i.type" 2>/dev/null); do
+    size=$(json "$tmp/out" "types.$i.file_bytes")
+    "$puna" quantize --dry-run "$model" --type "$type" >"$tmp/dry" || fail "quantize --dry-run --type $type"
+    same "size of $type" "$size" "$(sed -n 's/.*(\([0-9]*\) bytes;.*/\1/p' "$tmp/dry")"
+    i=$((i + 1))
+done
+[ "$i" -ge 16 ] || fail "$i types instead of 17"
+ok info --fit 11b -t 1
+for word in '^11b on this machine' '^Context 4096: 536.9 MB' '^Q4_K_M   *7.9[0-9]* GB' 'a picture'; do
+    grep -q "$word" "$tmp/out" || fail "info --fit does not say '$word'"
+done
+wrong 2 'exclude each other' info --fit --tensors 11b
+wrong 1 '12b' info --fit 12b
+
 ok doctor --quick
 grep -q '^Kernel tiers' "$tmp/out" || fail 'doctor shows no tiers'
 grep -q ', chosen$' "$tmp/out" || fail 'doctor chooses none'

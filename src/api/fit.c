@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a model would take in every number format, and how fast it would be: sizes from the plan that quantize
+ * follows, memory from the session's own plan, times from measured ceilings and the fractions below. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "api/api.h"
+#include "base/err.h"
+#include "convert/convert.h"
+#include "file/shape.h"
+#include "kern/measure.h"
+#include "session/session.h"
+
+/* The part of a ceiling that products reach, by the format of the weights, since unpacking them is what stands
+ * between: prefill and the vision encoder of the multiply-add peak (int8 for blocks, bf16 or f32 for the others),
+ * decode of the read bandwidth.
+ * Measured on 2026-11-22, Zen 5 virtual cores, avx512bf16 tier, commit a989505, layers of 1b, prompts of 256 tokens.
+ * prefill: operations per CPU second of one thread, the difference between two prompts, of the best of nine peaks:
+ *   Q8_0 0.71, Q4_K_M 0.66, IQ4_XS 0.64, Q2_K 0.62, Q6_K 0.60, Q4_0 0.59, F16 (bf16 peak) 0.59.
+ * decode: puna bench with two threads beside other work, which lets single runs vary from 0.60 to 0.83 of the ceiling
+ *   measured next to them. Formats that were not measured stand between their neighbours. */
+static const struct fraction {
+    enum pn_type type;
+    float prefill, decode;
+} fractions[] = {
+    {PN_Q8_0, 0.71f, 0.72f}, {PN_Q6_K, 0.60f, 0.66f}, {PN_Q5_K, 0.62f, 0.68f}, {PN_Q4_K, 0.66f, 0.70f},
+    {PN_Q3_K, 0.60f, 0.60f}, {PN_Q2_K, 0.62f, 0.60f}, {PN_Q4_0, 0.59f, 0.65f}, {PN_Q4_1, 0.59f, 0.65f},
+    {PN_Q5_0, 0.59f, 0.65f}, {PN_Q5_1, 0.59f, 0.65f}, {PN_IQ4_NL, 0.62f, 0.65f}, {PN_IQ4_XS, 0.64f, 0.65f},
+    {PN_F16, 0.59f, 0.75f},  {PN_BF16, 0.59f, 0.75f}, {PN_F32, 0.59f, 0.75f},
+};
+
+/* Bytes of a tokenizer in a GGUF file, per token: Llama 3's is 7.8 MB. */
+enum { TOKEN_BYTES = 61 };
+
+const char *puna_shape(size_t i)
+{
+    return pn_shape_name(i);
+}
+
+/* Seconds for one row times one weight of t's format. */
+struct cost {
+    double compute, read;
+};
+
+static struct cost cost_of(const struct pn_out_tensor *t, const struct pn_kern *k, const struct puna_ceilings *c)
+{
+    struct fraction f = {t->type, 0.5f, 0.6f};
+    for (size_t i = 0; i < sizeof fractions / sizeof *fractions; i++)
+        if (fractions[i].type == t->type)
+            f = fractions[i];
+    const bool blocks = pn_type_info(t->type)->block_elems > 1;
+    double peak = blocks && !k->prefer_f32 ? c->int8_gops : k->mm_bf16[t->type] ? c->bf16_gops : c->f32_gops;
+    if (!(peak > 0))
+        peak = c->f32_gops;
+    const double values = (double)t->n_rows * (double)t->ne[0];
+    return (struct cost){peak > 0 ? 2e-9 * values / (peak * (double)f.prefill) : 0,
+                         c->read_gbs > 0 ? 1e-9 * (double)t->n_bytes / (c->read_gbs * (double)f.decode) : 0};
+}
+
+/* Seconds, of what the rates are made. */
+struct times {
+    double prefill, decode;   /* a token, without a picture */
+    double decode_cross;      /* what a picture adds to a token */
+    double vision, outputs;   /* a token of the tower; one behind it: projector, keys and values */
+};
+
+static struct times add_up(const struct pn_plan *p, const struct pn_kern *k, const struct puna_ceilings *c)
+{
+    struct times s = {0};
+    for (size_t i = 0; i < p->n; i++) {
+        const struct pn_out_tensor *t = &p->t[i];
+        const struct cost x = cost_of(t, k, c);
+        const double one = fmax(x.compute, x.read);
+        const bool tower = t->role == PN_ROLE_VISION && strncmp(t->name, "mm.", 3) != 0;
+        if (t->role == PN_ROLE_SMALL || t->role == PN_ROLE_PATCH || (t->role == PN_ROLE_EMBD && !p->src->hp.tied))
+            continue;
+        if (t->role == PN_ROLE_OUTPUT || t->role == PN_ROLE_EMBD)
+            s.decode += one; /* a prompt needs it once */
+        else if (t->role == PN_ROLE_VISION || t->role == PN_ROLE_CROSS_K || t->role == PN_ROLE_CROSS_V)
+            *(tower ? &s.vision : &s.outputs) += x.compute;
+        else if (p->src->hp.is_cross[t->layer])
+            s.decode_cross += one;
+        else {
+            s.prefill += x.compute;
+            s.decode += one;
+        }
+    }
+    return s;
+}
+
+/* A picture of the most tiles: none is empty. Attention is counted with the tower's own products. */
+static double picture_seconds(const struct pn_model *m, const struct times *s)
+{
+    const struct pn_hparams *hp = &m->hp;
+    const double tokens = (double)hp->v_tiles * (m->vision->n_pos + (m->vision->n_pad ? 1 : 0));
+    const double layers = hp->v_layer + hp->v_global;
+    const double products = layers * (4.0 * hp->v_dim * hp->v_dim + 2.0 * hp->v_dim * hp->v_ff);
+    const double attention = layers * 2.0 * tokens * hp->v_dim;
+    return tokens * s->vision * (1 + attention / products) + (double)hp->v_tiles * m->vision->n_pos * s->outputs;
+}
+
+static int fill_rows(struct puna_fit *f, struct pn_model *m, bool real, struct puna_error *err)
+{
+    struct pn_plan p;
+    size_t header = (size_t)m->hp.n_vocab * TOKEN_BYTES;
+    int rc = pn_plan_make(&p, m->src, err);
+    const size_t most = sizeof f->rows / sizeof *f->rows;
+    for (size_t i = 0; rc == 0 && i < most && pn_mix_name(i); i++) {
+        const struct pn_mix *mix = pn_mix_find(pn_mix_name(i));
+        rc = pn_mix_apply(mix, &p, -1, false, NULL, 0, err);
+        if (rc == 0 && i == 0 && real) {
+            struct pn_gguf_head h = {0};
+            struct pn_buf whole = {0};
+            rc = pn_header_make(&h, &p, pn_mix_file_type(mix), err);
+            if (rc == 0 && pn_gguf_head_finish(&h, &whole))
+                header = whole.len;
+            pn_buf_free(&whole);
+            pn_gguf_head_free(&h);
+        }
+        if (rc)
+            break;
+        struct puna_fit_row *r = &f->rows[f->n_rows++];
+        *r = (struct puna_fit_row){.type = pn_mix_name(i), .file_bytes = header};
+        for (size_t k = 0; k < p.n; k++)
+            r->file_bytes += (p.t[k].n_bytes + PN_GGUF_ALIGN - 1) / PN_GGUF_ALIGN * PN_GGUF_ALIGN;
+        const struct times s = add_up(&p, &m->kern, &f->ceilings);
+        /* half of the context's keys and values are read for the middle token */
+        const double bandwidth = 1e9 * f->ceilings.read_gbs;
+        const double kv = bandwidth > 0 ? 0.5 * (double)f->plan.kv_bytes / bandwidth : 0;
+        const double cross = bandwidth > 0 ? (double)f->plan.cross_bytes_per_image / bandwidth : 0;
+        r->prefill_rate = s.prefill > 0 ? 1 / s.prefill : 0;
+        r->decode_rate = s.decode + kv > 0 ? 1 / (s.decode + kv) : 0;
+        if (m->vision) {
+            r->decode_picture_rate = s.decode + kv > 0 ? 1 / (s.decode + kv + s.decode_cross + cross) : 0;
+            r->picture_seconds = picture_seconds(m, &s);
+        }
+    }
+    pn_plan_free(&p);
+    return rc;
+}
+
+/* A model without weights: bound to a shape, with the kernels and threads that mp asks for. */
+static int bind_shape(puna_model **out, const struct pn_shape *shape, const struct puna_model_params *mp,
+                      struct puna_error *err)
+{
+    struct pn_kern kern;
+    struct pn_source *src = NULL;
+    int threads = 0;
+    puna_model *m = calloc(1, sizeof *m);
+    int rc = m ? pn_choose_threads(mp->threads, &threads, err) : pn_fail_memory(err, sizeof *m, "the model");
+    if (rc == 0)
+        rc = pn_kern_select(&kern, mp->cpu, err);
+    if (rc == 0)
+        rc = pn_source_of_shape(&src, shape, err);
+    if (rc == 0)
+        rc = pn_model_bind(&m->m, src, &kern, threads, err);
+    if (rc) {
+        pn_source_close(&src);
+        puna_model_close(&m);
+    }
+    *out = m;
+    return rc;
+}
+
+int puna_fit(const char *name, const struct puna_model_params *model, const struct puna_session_params *session,
+             const struct puna_ceilings *ceilings, struct puna_fit *out, struct puna_error *err)
+{
+    struct puna_model_params mp;
+    struct puna_session_params sp = {.size = sizeof sp};
+    struct puna_fit f = {0};
+    struct stat st;
+    puna_model_params_init(&mp);
+    if (model)
+        PN_TAKE(mp, model);
+    if (session)
+        PN_TAKE(sp, session);
+    const size_t size = out->size;
+    const struct pn_shape *shape = name && stat(name, &st) != 0 ? pn_shape_find(name) : NULL;
+    puna_model *m = NULL;
+    int rc = shape ? bind_shape(&m, shape, &mp, err) : puna_model_open(&m, name, &mp, err);
+    if (rc == 0) {
+        pn_session_plan(m->m, &sp, &f.plan);
+        f.tier = m->m->kern.tier;
+        f.threads = m->m->threads;
+        f.has_vision = m->m->vision != NULL;
+        f.max_tiles = m->m->hp.v_tiles;
+        f.ctx = sp.ctx > 0 ? sp.ctx : m->m->hp.n_ctx_train < 4096 ? m->m->hp.n_ctx_train : 4096;
+        if (ceilings) {
+            f.ceilings = *ceilings;
+        } else {
+            struct pn_ceilings c;
+            pn_measure_ceilings(&m->m->kern, f.threads, &c);
+            f.ceilings = (struct puna_ceilings){c.read_gbs, c.int8_gops, c.bf16_gops, c.f32_gops};
+        }
+        rc = fill_rows(&f, m->m, !shape, err);
+    }
+    puna_model_close(&m);
+    PN_GIVE(out, size, f);
+    return rc;
+}
