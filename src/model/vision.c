@@ -487,7 +487,10 @@ int pn_vision_encode(struct pn_model *m, const struct pn_vision_job *job, struct
         return rc;
     const struct pn_hparams *hp = &m->hp;
     const int32_t n_real_tiles = job->tiles_h * job->tiles_w, missing = hp->v_tiles - n_real_tiles;
-    struct enc e = {.m = m, .kern = &m->kern, .mm = {&m->kern, job->precise, job->observer}, .job = job};
+    struct enc e = {.m = m,
+                    .kern = &m->kern,
+                    .mm = {.kern = &m->kern, .precise = job->precise, .observer = job->observer},
+                    .job = job};
     const bool full = job->full;
     e.thread = calloc((size_t)m->threads, sizeof *e.thread);
     const bool pad = job->hf_rows;
