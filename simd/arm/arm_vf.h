@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sixteen f32 lanes in four 128-bit registers, with exp and erf: the unit in which all f32 kernels
- * of the arm tiers are written. The contract sums in 16 lanes: its order comes by itself. */
+ * of the arm tiers are written: the operations that kern/vec_tmpl.h and kern/attn_tmpl.h list, and
+ * more. The contract sums in 16 lanes: its order comes by itself. */
 #ifndef PN_ARM_VF_H
 #define PN_ARM_VF_H
 
@@ -15,6 +16,14 @@
 typedef struct {
     float32x4_t v[4];
 } vf;
+
+/* Sixteen registers hold the sums: of one vector for four rows, or of four vectors for one row. */
+#define ATTN_ROWS 4
+#define QK_VECS 1
+#define QK_VECS_1 4
+#define PV_VECS 1
+#define PV_VECS_1 4
+#define PRAGMA_UNROLL_EXP
 
 /* ---- lane by lane ---- */
 
@@ -86,22 +95,31 @@ INLINE vf vf_fma(vf x, vf y, vf c)
                      vfmaq_f32(c.v[2], x.v[2], y.v[2]), vfmaq_f32(c.v[3], x.v[3], y.v[3]) } };
     return r;
 }
+/* x * y - c, rounded once */
+INLINE vf vf_fms(vf x, vf y, vf c)
+{
+    return vf_fma(x, y, vf_neg(c));
+}
 INLINE vf vf_fma_n(vf x, float y, vf c)
 {
     const vf r = { { vfmaq_n_f32(c.v[0], x.v[0], y), vfmaq_n_f32(c.v[1], x.v[1], y),
                      vfmaq_n_f32(c.v[2], x.v[2], y), vfmaq_n_f32(c.v[3], x.v[3], y) } };
     return r;
 }
-/* x in lanes below n, y in the others */
-INLINE vf vf_first_n(vf x, vf y, int n)
+/* Lanes from n on become c, zero. */
+INLINE vf vf_fill_from(vf x, float c, int n)
 {
     static const int32_t lane[4] = { 0, 1, 2, 3 };
     const int32x4_t i = vld1q_s32(lane);
     vf r;
     PRAGMA_UNROLL
     for (int q = 0; q < 4; q++)
-        r.v[q] = vbslq_f32(vcltq_s32(i, vdupq_n_s32(n - 4 * q)), x.v[q], y.v[q]);
+        r.v[q] = vbslq_f32(vcltq_s32(i, vdupq_n_s32(n - 4 * q)), x.v[q], vdupq_n_f32(c));
     return r;
+}
+INLINE vf vf_keep_n(vf x, int n)
+{
+    return vf_fill_from(x, 0.0f, n);
 }
 
 /* ---- reductions ---- */
@@ -166,7 +184,25 @@ INLINE void vf_store_bf16(void *p, vf x)
     for (int q = 0; q < 4; q++)
         vst1_u16(h + 4 * q, bf16x4(x.v[q]));
 }
-INLINE vf vf_from_i8(int8x16_t x)
+typedef int8x16_t vi8;
+
+INLINE vi8 vi8_zero(void)
+{
+    return vdupq_n_s8(0);
+}
+INLINE void vi8_store(int8_t *p, vi8 q)
+{
+    vst1q_s8(p, q);
+}
+INLINE int vi8_sum(vi8 q)
+{
+    return vaddlvq_s8(q);
+}
+INLINE void sums_of_pairs(int16_t *s, const int16_t *p)
+{
+    vst1q_s16(s, vpaddq_s16(vld1q_s16(p), vld1q_s16(p + 8)));
+}
+INLINE vf vf_from_i8(vi8 x)
 {
     const int16x8_t a = vmovl_s8(vget_low_s8(x)), b = vmovl_high_s8(x);
     const vf r = { { vcvtq_f32_s32(vmovl_s16(vget_low_s16(a))), vcvtq_f32_s32(vmovl_high_s16(a)),
@@ -174,8 +210,12 @@ INLINE vf vf_from_i8(int8x16_t x)
                      vcvtq_f32_s32(vmovl_high_s16(b)) } };
     return r;
 }
+INLINE vf vf_load_i8(const void *p)
+{
+    return vf_from_i8(vld1q_s8(p));
+}
 /* Ties to even; |x| < 128. */
-INLINE int8x16_t vf_to_i8(vf x)
+INLINE vi8 vf_to_i8(vf x)
 {
     const int16x8_t a = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(x.v[0])),
                                      vmovn_s32(vcvtnq_s32_f32(x.v[1])));
@@ -206,6 +246,18 @@ INLINE vf vf_part_i8(const void *p, int part)
     for (int q = 0; q < 4; q++)
         r.v[q] = vcvtq_f32_s32(vshrq_n_s32(vshlq_s32(vld1q_s32(u + 4 * q), up), 24));
     return r;
+}
+
+/* ---- rotary embedding ---- */
+
+INLINE void rope_4_pairs(float *x, const float *cs, const float *sn)
+{
+    const float32x4_t c = vld1q_f32(cs), s = vld1q_f32(sn);
+    const float32x4x2_t ab = vld2q_f32(x);
+    const float32x4_t a = ab.val[0], b = ab.val[1];
+    const float32x4x2_t y = { { vfmaq_f32(vnegq_f32(vmulq_f32(b, s)), a, c),
+                                vfmaq_f32(vmulq_f32(a, s), b, c) } };
+    vst2q_f32(x, y);
 }
 
 /* ---- exp, erf: the steps of kern_math.h ---- */

@@ -4,9 +4,12 @@
 #error "build this file for AArch64 with its baseline of Advanced SIMD"
 #endif
 
-#include "arm_attn.h"
+#define ISA(name) name##_neon
+
+#include "arm_vf.h"
+
 #include "arm_mmf.h"
-#include "arm_vec.h"
+#include "kern/vec_tmpl.h"
 
 #define M_CHUNK 512
 #define BLOCK_PANELS 1
@@ -80,19 +83,7 @@ void pn_kern_init_neon(struct pn_kern *k)
     TYPED(PN_IQ4_XS, iq4_xs);
 #undef TYPED
     FILL_MM(k);
-    k->quant_act = quant_act;
-    k->rmsnorm = rmsnorm;
-    k->layernorm = layernorm;
-    k->rope_half = rope_half;
-    k->rope_inter = rope_inter;
-    k->silu_mul = silu_mul;
-    k->gelu = gelu;
-    k->axpy = axpy;
-    k->add = add;
-    k->kv_put = kv_put;
-    k->attn = attn;
-    k->attn_merge = attn_merge;
-    k->attn_finish = attn_finish;
+    fill_vec_slots(k);
     k->peak_f32 = peak_f32;
     k->peak_int8 = peak_int8;
 }

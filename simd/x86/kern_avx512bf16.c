@@ -11,9 +11,11 @@
 #undef ISA
 #define ISA(name) name##_avx512bf16
 
+#include "x86_math.h"
+
+#include "kern/attn_tmpl.h"
 #include "kern/kern.h"
 #include "quant/blocks.h"
-#include "x86_attn.h"
 #include "x86_bf16.h"
 #include "x86_mm512.h"
 
@@ -173,7 +175,7 @@ MM_BF16(mm_bf16_f16, PN_F16)
 MM_BF16(mm_bf16_f32, PN_F32)
 
 /* ---- attention ----
- * As x86_attn.h: all query rows pass over one tile of 64 keys before the next. Queries are rounded
+ * As attn_tmpl.h: all query rows pass over one tile of 64 keys before the next. Queries are rounded
  * once per call, probabilities as they come; both KV layouts are in pairs already. */
 
 #define Q_ELEMS 16384 /* of rounded queries at a time: 32 KiB of stack */
@@ -182,7 +184,7 @@ MM_BF16(mm_bf16_f32, PN_F32)
 INLINE void bf_scores(int rows, float *s, const uint16_t *q, int32_t hd2, const uint16_t *k)
 {
     const size_t block = (size_t)hd2 * 16;
-    __m512 x[QK_ROWS][TILE_VECS];
+    __m512 x[ATTN_ROWS][TILE_VECS];
     PRAGMA_UNROLL
     for (int i = 0; i < rows; i++) {
         PRAGMA_UNROLL
@@ -214,7 +216,7 @@ INLINE void bf_scores(int rows, float *s, const uint16_t *q, int32_t hd2, const 
 INLINE void bf_values(int rows, int vecs, __mmask16 last, float *o, size_t ldo, const uint16_t *p,
                       const uint16_t *v, int32_t hd)
 {
-    __m512 x[PV_ROWS][PV_VECS];
+    __m512 x[ATTN_ROWS][PV_VECS];
     PRAGMA_UNROLL
     for (int i = 0; i < rows; i++) {
         PRAGMA_UNROLL
@@ -246,8 +248,8 @@ INLINE void bf_values(int rows, int vecs, __mmask16 last, float *o, size_t ldo, 
 INLINE void bf_rows(int rows, float *part, size_t stride, const uint16_t *q, int32_t hd2,
                     const int32_t *n, const struct pn_kv_view *kv, int64_t first, const float *bias)
 {
-    float s[QK_ROWS][PN_ATTN_TILE] __attribute__((aligned(64)));
-    uint16_t p[QK_ROWS][PN_ATTN_TILE] __attribute__((aligned(64)));
+    float s[ATTN_ROWS][PN_ATTN_TILE] __attribute__((aligned(64)));
+    uint16_t p[ATTN_ROWS][PN_ATTN_TILE] __attribute__((aligned(64)));
     const int32_t hd = kv->hd;
 
     bf_scores(rows, s[0], q, hd2, (const uint16_t *)kv->k + (size_t)first * (size_t)hd2);
@@ -280,13 +282,13 @@ static void ISA(attn_bf16)(float *part, const float *q, size_t ldq, int32_t nq,
 {
     const int32_t hd = kv->hd, hd2 = (hd + 1) & ~1;
     const size_t stride = pn_attn_part_floats(hd);
-    if (hd2 > Q_ELEMS / QK_ROWS - 32) { /* no such model, but nothing forbids it */
+    if (hd2 > Q_ELEMS / ATTN_ROWS - 32) { /* no such model, but nothing forbids it */
         attn_body(PN_KV_BF16, part, q, ldq, nq, n_keys, kv, key0, bias);
         return;
     }
     uint16_t qb[Q_ELEMS] __attribute__((aligned(64)));
-    const int32_t pass = (Q_ELEMS - 32) / hd2 / QK_ROWS *
-                         QK_ROWS; /* 32: rounding writes whole vectors */
+    /* 32: rounding writes whole vectors */
+    const int32_t pass = (Q_ELEMS - 32) / hd2 / ATTN_ROWS * ATTN_ROWS;
 
     for (int32_t i0 = 0; i0 < nq; i0 += pass) {
         const int32_t rows_here = nq - i0 < pass ? nq - i0 : pass;
@@ -301,16 +303,16 @@ static void ISA(attn_bf16)(float *part, const float *q, size_t ldq, int32_t nq,
         for (int64_t first = key0; first < end; first += PN_ATTN_TILE) {
             int32_t i = 0;
             while (i < rows_here) {
-                const int rows = rows_here - i >= QK_ROWS ? QK_ROWS : 1;
-                int32_t n[QK_ROWS], most = 0;
+                const int rows = rows_here - i >= ATTN_ROWS ? ATTN_ROWS : 1;
+                int32_t n[ATTN_ROWS], most = 0;
                 for (int r = 0; r < rows; r++) {
                     n[r] = visible(n_keys[i0 + i + r], first);
                     most = n[r] > most ? n[r] : most;
                 }
                 float *p = part + (size_t)(i0 + i) * stride;
                 const uint16_t *qi = qb + (size_t)i * (size_t)hd2;
-                if (most > 0 && rows == QK_ROWS)
-                    bf_rows(QK_ROWS, p, stride, qi, hd2, n, kv, first, bias);
+                if (most > 0 && rows == ATTN_ROWS)
+                    bf_rows(ATTN_ROWS, p, stride, qi, hd2, n, kv, first, bias);
                 else if (most > 0)
                     bf_rows(1, p, stride, qi, hd2, n, kv, first, bias);
                 i += rows;

@@ -5,8 +5,7 @@ if HAVE_KERN_AVX2
 noinst_LTLIBRARIES += libkern_avx2.la
 libcore_la_LIBADD += libkern_avx2.la
 libkern_avx2_la_SOURCES = simd/unroll.h simd/x86/kern_avx2.c simd/x86/x86_vf256.h \
-	simd/x86/x86_vec.h simd/x86/x86_math.h simd/x86/x86_mmf.h simd/x86/x86_attn.h \
-	simd/x86/x86_slots.h simd/x86/x86_mm256.h simd/x86/x86_tile256.h \
+	simd/x86/x86_math.h simd/x86/x86_mmf.h simd/x86/x86_slots.h simd/x86/x86_mm256.h simd/x86/x86_tile256.h \
 	simd/x86/x86_mm.h simd/x86/x86_unpack.h
 libkern_avx2_la_CFLAGS = $(KERN_CFLAGS) $(avx2_CFLAGS)
 endif
@@ -21,8 +20,7 @@ if HAVE_KERN_AVX512
 noinst_LTLIBRARIES += libkern_avx512.la
 libcore_la_LIBADD += libkern_avx512.la
 libkern_avx512_la_SOURCES = simd/x86/kern_avx512.c simd/x86/x86_vf512.h \
-	simd/x86/x86_vec.h simd/x86/x86_math.h simd/x86/x86_mmf.h simd/x86/x86_attn.h \
-	simd/x86/x86_slots.h
+	simd/x86/x86_math.h simd/x86/x86_mmf.h simd/x86/x86_slots.h
 libkern_avx512_la_CFLAGS = $(KERN_CFLAGS) $(avx512_CFLAGS)
 endif
 if HAVE_KERN_AVX512VNNI
@@ -36,7 +34,7 @@ if HAVE_KERN_AVX512BF16
 noinst_LTLIBRARIES += libkern_avx512bf16.la
 libcore_la_LIBADD += libkern_avx512bf16.la
 libkern_avx512bf16_la_SOURCES = simd/x86/kern_avx512bf16.c simd/x86/x86_vf512.h simd/x86/x86_math.h \
-	simd/x86/x86_attn.h simd/x86/x86_bf16.h simd/x86/x86_mm512.h
+	simd/x86/x86_bf16.h simd/x86/x86_mm512.h
 libkern_avx512bf16_la_CFLAGS = $(KERN_CFLAGS) $(avx512bf16_CFLAGS)
 endif
 if HAVE_KERN_AMX

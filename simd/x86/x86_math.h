@@ -1,11 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reductions, exp and erf over vf (x86_vf512.h or x86_vf256.h). */
+/* The operations that are one text for both widths of vf (x86_vf512.h, x86_vf256.h): reductions, sixteen
+ * int8, exp and erf. */
 #ifndef PN_X86_MATH_H
 #define PN_X86_MATH_H
 
 #include <math.h>
 
 #include "kern/kern_math.h"
+
+INLINE vf vf_neg(vf a)
+{
+    return vf_xor(a, vf_set1(-0.0f));
+}
+INLINE vf vf_abs(vf a)
+{
+    return vf_and_bits(a, 0x7fffffffu);
+}
+INLINE vf vf_fma_n(vf a, float s, vf c)
+{
+    return vf_fma(vf_set1(s), a, c);
+}
+
+/* ---- reductions ---- */
 
 INLINE float vf_sum(vf a)
 {
@@ -30,6 +46,47 @@ INLINE uint32_t vf_humax(vf a)
     const __m128i d = _mm_max_epu32(q, _mm_shuffle_epi32(q, 0x4e));
     return (uint32_t)_mm_cvtsi128_si32(_mm_max_epu32(d, _mm_shuffle_epi32(d, 0xb1)));
 }
+
+/* ---- sixteen int8 ---- */
+
+typedef __m128i vi8;
+
+INLINE vi8 vi8_zero(void)
+{
+    return _mm_setzero_si128();
+}
+INLINE void vi8_store(int8_t *p, vi8 q)
+{
+    _mm_storeu_si128((void *)p, q);
+}
+INLINE int vi8_sum(vi8 q)
+{
+    /* sums of eight q + 128 */
+    const __m128i sad = _mm_sad_epu8(_mm_xor_si128(q, _mm_set1_epi8(-128)), _mm_setzero_si128());
+    return _mm_cvtsi128_si32(sad) + _mm_extract_epi16(sad, 4) - 16 * 128;
+}
+INLINE void sums_of_pairs(int16_t *s, const int16_t *p)
+{
+    const __m128i lo = _mm_loadu_si128((const void *)p), hi = _mm_loadu_si128((const void *)(p + 8));
+    _mm_storeu_si128((void *)s, _mm_hadd_epi16(lo, hi));
+}
+INLINE vf vf_load_i8(const void *p)
+{
+    return vf_from_i8(_mm_loadu_si128(p));
+}
+
+/* ---- rotary embedding ---- */
+
+INLINE void rope_4_pairs(float *x, const float *cs, const float *sn)
+{
+    const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+    const __m256 c = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(cs)), twice);
+    const __m256 s = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(sn)), twice);
+    const __m256 ab = _mm256_loadu_ps(x), ba = _mm256_permute_ps(ab, 0xb1);
+    _mm256_storeu_ps(x, _mm256_fmaddsub_ps(ab, c, _mm256_mul_ps(ba, s)));
+}
+
+/* ---- exp, erf: the steps of kern_math.h ---- */
 
 /* pn_expf */
 INLINE vf vf_exp(vf x)

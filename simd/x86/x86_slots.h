@@ -1,78 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The attention slots, the f32 peak loop, and the registration of everything over vf. */
+/* The f32 peak loop and the registration of everything over vf (x86_vf512.h or x86_vf256.h). */
 #ifndef PN_X86_SLOTS_H
 #define PN_X86_SLOTS_H
 
-#include "x86_attn.h"
+#include "x86_math.h"
+
+#include "kern/vec_tmpl.h"
 #include "x86_mmf.h"
-#include "x86_vec.h"
-
-/* ---- attention ---- */
-
-#define ATTN(name, type)                                                                           \
-    static __attribute__((noinline)) void name(                                                    \
-        float *part, const float *q, size_t ldq, int32_t nq, const int32_t *n_keys,                \
-        const struct pn_kv_view *kv, int64_t key0, const float *bias)                              \
-    {                                                                                              \
-        attn_body(type, part, q, ldq, nq, n_keys, kv, key0, bias);                                 \
-    }
-ATTN(attn_f32, PN_KV_F32)
-ATTN(attn_f16, PN_KV_F16)
-ATTN(attn_bf16kv, PN_KV_BF16)
-ATTN(attn_q8, PN_KV_Q8)
-
-static void ISA(attn)(float *part, const float *q, size_t ldq, int32_t nq, const int32_t *n_keys,
-                      const struct pn_kv_view *kv, int64_t key0, const float *bias)
-{
-    switch (kv->type) {
-    case PN_KV_F16:
-        attn_f16(part, q, ldq, nq, n_keys, kv, key0, bias);
-        break;
-    case PN_KV_BF16:
-        attn_bf16kv(part, q, ldq, nq, n_keys, kv, key0, bias);
-        break;
-    case PN_KV_Q8:
-        attn_q8(part, q, ldq, nq, n_keys, kv, key0, bias);
-        break;
-    default:
-        attn_f32(part, q, ldq, nq, n_keys, kv, key0, bias);
-        break;
-    }
-}
-
-static void ISA(attn_merge)(float *acc, const float *part, int32_t hd)
-{
-    struct pn_attn_part *a = (struct pn_attn_part *)acc;
-    const struct pn_attn_part *p = (const struct pn_attn_part *)part;
-    if (p->m == -INFINITY)
-        return;
-    if (a->m == -INFINITY) {
-        memcpy(acc, part, pn_attn_part_floats(hd) * sizeof(float));
-        return;
-    }
-    const float m = a->m > p->m ? a->m : p->m;
-    const vf ca = vf_set1(pn_expf(a->m - m)), cp = vf_set1(pn_expf(p->m - m));
-    vf_store(a->l, vf_fma(vf_load(p->l), cp, vf_mul(vf_load(a->l), ca)));
-    for (int32_t d = 0; d < hd; d += 16)
-        vf_store(a->o + d, vf_fma(vf_load(p->o + d), cp, vf_mul(vf_load(a->o + d), ca)));
-    a->m = m;
-}
-
-static void ISA(attn_finish)(float *out, const float *acc, int32_t hd)
-{
-    const struct pn_attn_part *a = (const struct pn_attn_part *)acc;
-    const vf sum = vf_set1(vf_sum(vf_load(a->l)));
-    const int empty = a->m == -INFINITY;
-    for (int32_t d = 0; d < hd; d += 16) {
-        const vf y = empty ? vf_zero() : vf_div(vf_load(a->o + d), sum);
-        if (hd - d >= 16)
-            vf_store(out + d, y);
-        else
-            vf_store_n(out + d, y, hd - d);
-    }
-}
-
-/* ---- registration ---- */
 
 static uint64_t ISA(peak_f32)(uint64_t iters)
 {
@@ -118,19 +52,7 @@ static inline void fill_f32_slots(struct pn_kern *k)
     TYPED(PN_Q6_K, q6_k);
     TYPED(PN_IQ4_XS, iq4_xs);
 #undef TYPED
-    k->quant_act = ISA(quant_act);
-    k->rmsnorm = ISA(rmsnorm);
-    k->layernorm = ISA(layernorm);
-    k->rope_half = ISA(rope_half);
-    k->rope_inter = ISA(rope_inter);
-    k->silu_mul = ISA(silu_mul);
-    k->gelu = ISA(gelu);
-    k->axpy = ISA(axpy);
-    k->add = ISA(add);
-    k->kv_put = ISA(kv_put);
-    k->attn = ISA(attn);
-    k->attn_merge = ISA(attn_merge);
-    k->attn_finish = ISA(attn_finish);
+    fill_vec_slots(k);
     k->peak_f32 = ISA(peak_f32);
 }
 

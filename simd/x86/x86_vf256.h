@@ -17,10 +17,12 @@ typedef struct {
 
 #define MMF_NW 2
 #define MMF_MX 2
-#define QK_ROWS 2
+#define ATTN_ROWS 2
 #define QK_VECS 2
-#define PV_ROWS 2
+#define QK_VECS_1 2
 #define PV_VECS 2
+#define PV_VECS_1 2
+#define PRAGMA_UNROLL_EXP PRAGMA_UNROLL
 
 INLINE vf vf_pair(__m256 lo, __m256 hi)
 {

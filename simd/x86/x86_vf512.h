@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sixteen f32 lanes in one 512-bit register: the vector type of the f32 kernels (x86_vec.h,
- * x86_mmf.h, x86_attn.h). x86_vf256.h is the same interface on two 256-bit registers. */
+/* Sixteen f32 lanes in one 512-bit register: the vector type of the f32 kernels (kern/vec_tmpl.h
+ * and kern/attn_tmpl.h, which list the operations, and x86_mmf.h). x86_vf256.h is the same interface
+ * on two 256-bit registers. */
 #ifndef PN_X86_VF_H
 #define PN_X86_VF_H
 
@@ -14,14 +15,15 @@
 
 typedef __m512 vf;
 
-/* register tiles: weights x activations of mm_f32; query rows x vectors of keys of
- * a score tile, query rows x vectors of dimensions of a value tile */
+/* register tiles: weights x activations of mm_f32; those of kern/attn_tmpl.h */
 #define MMF_NW 4
 #define MMF_MX 6
-#define QK_ROWS 4
+#define ATTN_ROWS 4
 #define QK_VECS 4
-#define PV_ROWS 4
+#define QK_VECS_1 4
 #define PV_VECS 5
+#define PV_VECS_1 5
+#define PRAGMA_UNROLL_EXP PRAGMA_UNROLL
 
 INLINE vf vf_zero(void)
 {

@@ -246,20 +246,6 @@ MM_F32(iq4_xs, sizeof(struct pn_iq4_xs))
 
 /* ---- int8 quantisation of activations and of KV rows ---- */
 
-/* Scale and multiplier for values whose largest magnitude has the bits amax_bits. Bits of
- * magnitudes compare like the magnitudes, and a NaN's are above infinity's. */
-static float q8_scale(uint32_t amax_bits, float *inverse)
-{
-    const float amax = pn_f32_from_bits(amax_bits);
-    *inverse = 0.0f;
-    if (amax_bits >= 0x7f800000u)
-        return NAN;
-    if (amax < 1e-30f) /* 127/amax would overflow, and the values do not matter */
-        return 0.0f;
-    *inverse = 127.0f / amax;
-    return amax / 127.0f;
-}
-
 static uint32_t amax_bits(const float *x, int32_t n)
 {
     uint32_t max = 0;
@@ -284,7 +270,7 @@ static void quant_act(struct pn_act *a, int32_t m_index, const float *x)
         const size_t cell = act_cell(a, b, m_index);
         int8_t *q = a->q + cell * PN_QK;
         float inverse;
-        a->d[cell] = q8_scale(amax_bits(xb, n), &inverse);
+        a->d[cell] = pn_q8_scale(amax_bits(xb, n), &inverse);
         for (int32_t e = 0; e < PN_QK; e++)
             q[e] = e < n ? q8_round(xb[e], inverse) : 0;
         for (int g = 0; g < 16; g++) {
@@ -379,8 +365,8 @@ static void kv_put(const struct pn_kv_view *kv, int64_t pos, const float *k, con
     const int32_t hd = kv->hd;
     float k_inverse = 0.0f, v_inverse = 0.0f;
     if (kv->type == PN_KV_Q8) {
-        kv->ks[pos] = q8_scale(amax_bits(k, hd), &k_inverse);
-        kv->vs[pos] = q8_scale(amax_bits(v, hd), &v_inverse);
+        kv->ks[pos] = pn_q8_scale(amax_bits(k, hd), &k_inverse);
+        kv->vs[pos] = pn_q8_scale(amax_bits(v, hd), &v_inverse);
     }
     for (int32_t d = 0; d < hd; d++) {
         const size_t ki = pn_kv_k_index(kv->type, hd, pos, d);

@@ -4,7 +4,9 @@
  * lane by lane and gets the same bits. No step may be reordered or fused (files that include this
  * are compiled with -ffp-contract=off). libm's functions differ between systems; these do not.
  *
- * NaN in gives NaN out: the comparisons below are false for NaN (x86: ordered, non-signalling). */
+ * NaN in gives NaN out: the comparisons below are false for NaN (x86: ordered, non-signalling).
+ *
+ * And the scale of a block of int8, which all tiers compute alike. */
 #ifndef PN_KERN_MATH_H
 #define PN_KERN_MATH_H
 
@@ -113,6 +115,20 @@ static inline float pn_geluf(float x)
 {
     const float e = pn_erff(x * 0x1.6a09e6p-1f); /* 1 / sqrt 2 */
     return (0.5f * x) * (1.0f + e);
+}
+
+/* Scale and multiplier for values whose largest magnitude has the bits amax_bits. Bits of
+ * magnitudes compare like the magnitudes, and a NaN's are above infinity's. */
+static inline float pn_q8_scale(uint32_t amax_bits, float *inverse)
+{
+    const float amax = pn_f32_from_bits(amax_bits);
+    *inverse = 0.0f;
+    if (amax_bits >= 0x7f800000u)
+        return NAN;
+    if (amax < 1e-30f) /* 127/amax would overflow, and the values do not matter */
+        return 0.0f;
+    *inverse = 127.0f / amax;
+    return amax / 127.0f;
 }
 
 #endif
