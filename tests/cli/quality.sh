@@ -36,10 +36,10 @@ same windows "$(number windows)" 30
 same tokens "$(number tokens)" 930
 near perplexity "$(number perplexity.value)" 1216.826 0.5
 near 'its error' "$(number perplexity.error)" 53.067 0.05
-ok perplexity -m "$model" "$tmp/text" --ctx 64 --precise --kl-base "$tmp/base" --json
+ok perplexity -m "$model" "$tmp/text" --ctx 64 --pieces 4 --precise --kl-base "$tmp/base" --json
 near 'the same model' "$(number kl.max)" 0 1e-5
 same 'the same model' "$(number same_top.value)" 1.0
-ok perplexity -m "$model" "$tmp/text" --ctx 64 --kv-type q8_0 --kl-base "$tmp/base"
+ok perplexity -m "$model" "$tmp/text" --ctx 64 --pieces 4 --kv-type q8_0 --kl-base "$tmp/base"
 grep -q '^KL divergence, 99.9 %: 0\.0' "$tmp/out" || fail "no percentiles: $(cat "$tmp/out")"
 grep -q '^RMS of delta p: ' "$tmp/out" || fail 'no delta p'
 ok perplexity -m "$model" "$talk" --precise --save-base "$tmp/talk.base" --json
@@ -77,7 +77,7 @@ cmp -s "$tmp/imatrix" "$tmp/imatrix-t 2" || fail 'the threads change the sums'
 wrong 1 'is there already' imatrix -m "$model" "$talk" -o "$tmp/imatrix"
 ok imatrix -m "$model" "$talk" --pieces 2 -o "$tmp/part"
 ok imatrix -m "$model" "$talk" --continue -o "$tmp/part"
-ok imatrix -m "$model" "$tmp/text" --ctx 64 --continue -o "$tmp/part"
+ok imatrix -m "$model" "$tmp/text" --ctx 64 --pieces 2 --continue -o "$tmp/part"
 ok imatrix -m "$model" "$tmp/text" --ctx 64 --pieces 1 -o "$tmp/text.imatrix"
 for f in part text.imatrix; do
     tr -c '[:print:]' '\n' <"$tmp/$f" | grep -q 'blk.0.attn_q.weight.in_sum2' || fail "$f: no blk.0.attn_q.weight"
