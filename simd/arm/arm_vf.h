@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "../unroll.h"
+#include "kern/unroll.h"
 #include "kern/kern_math.h"
 
 typedef struct {

@@ -6,7 +6,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#include "../unroll.h"
+#include "kern/unroll.h"
 #include "quant/types.h"
 
 /* n f32 to bf16, zeros up to n_padded, a multiple of 32 */

@@ -6,7 +6,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#include "../unroll.h"
+#include "kern/unroll.h"
 
 #define LANES 8
 

@@ -7,7 +7,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#include "../unroll.h"
+#include "kern/unroll.h"
 
 #define LANES 16 /* weight rows per panel */
 

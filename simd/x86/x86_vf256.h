@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "../unroll.h"
+#include "kern/unroll.h"
 
 #define ISA(name) name##_avx2
 

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "../unroll.h"
+#include "kern/unroll.h"
 
 #define ISA(name) name##_avx512
 

@@ -7,7 +7,7 @@
  *
  * To be included after the tier's own header, which supplies, with p of any alignment:
  *
- *   INLINE, PRAGMA_UNROLL       of simd/unroll.h
+ *   INLINE, PRAGMA_UNROLL       of src/kern/unroll.h
  *   vf                          sixteen f32 lanes; it may be several registers
  *   vf_zero(), vf_set1(c)
  *   vf_load(p), vf_store(p, x)
