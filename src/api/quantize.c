@@ -65,13 +65,38 @@ static int check_target(const struct pn_source *src, const char *path, int overw
     return 0;
 }
 
+/* Decoder layers that the model lacks say that the statistics are another model's, which may have the same widths.
+ * Other entries may be left over: an output matrix that is the embedding here, a tower that is not in this file. */
+static int check_layers(const struct pn_plan *plan, const struct pn_imatrix *m, const char *path,
+                        struct puna_error *err)
+{
+    struct pn_map_str *names = pn_map_str_new(plan->n);
+    int rc = names ? 0 : pn_fail_memory(err, plan->n, "the names of the tensors");
+    for (size_t i = 0; !rc && i < plan->n; i++)
+        if (pn_map_str_put(names, plan->t[i].name, strlen(plan->t[i].name), (uint32_t)i) < 0)
+            rc = pn_fail_memory(err, plan->n, "the names of the tensors");
+    for (size_t i = 0; !rc && i < pn_imatrix_count(m); i++) {
+        const char *name = pn_imatrix_name(m, i);
+        if (strncmp(name, "blk.", 4) == 0 && pn_map_str_get(names, name, strlen(name)) < 0)
+            rc = pn_fail(err, PUNA_E_FORMAT, "%s: the model has no '%s'; it was made for another one", path, name);
+    }
+    pn_map_str_free(names);
+    return rc;
+}
+
 /* Weights for every tensor that the file knows. */
 static int weigh(struct pn_plan *plan, const struct pn_imatrix *m, const char *path, struct puna_error *err)
 {
+    const int rc = check_layers(plan, m, path, err);
+    if (rc)
+        return rc;
     size_t found = 0;
     for (size_t i = 0; i < plan->n; i++) {
         struct pn_out_tensor *t = &plan->t[i];
         int64_t n;
+        /* never in blocks; the patch embedding's statistics are those of its flattened rows */
+        if (t->role == PN_ROLE_SMALL || t->role == PN_ROLE_PATCH)
+            continue;
         t->importance = pn_imatrix_find(m, t->name, &n);
         if (t->importance && n != t->ne[0])
             return pn_fail(err, PUNA_E_FORMAT, "%s: '%s' has %lld columns there and %lld in the model; it was made for "

@@ -12,6 +12,7 @@
 #include "file/gguf.h"
 
 struct entry {
+    const char *name;
     const float *weights;
     int64_t n;
 };
@@ -59,7 +60,7 @@ static int add(struct pn_imatrix *m, const char *name, size_t name_len, const ui
         return pn_fail_memory(m->err, 0, "the importance matrix");
     if (fresh == 0)
         return pn_fail(m->err, PUNA_E_FORMAT, "%s: '%s' is there twice", m->path, key);
-    m->e[m->n++] = (struct entry){w, n};
+    m->e[m->n++] = (struct entry){ key, w, n };
     return 0;
 }
 
@@ -156,13 +157,10 @@ static int read_dat(struct pn_imatrix *m, const struct pn_map *map)
 
 /* ---------------------------------------------------------------------------- */
 
-int pn_imatrix_open(struct pn_imatrix **out, const char *path, struct puna_error *err)
+int pn_imatrix_read(struct pn_imatrix **out, const struct pn_map *map, struct puna_error *err)
 {
     *out = NULL;
-    struct pn_map *map;
-    int rc = pn_map_open(&map, path, err);
-    if (rc)
-        return rc;
+    int rc;
     struct pn_imatrix *m = calloc(1, sizeof *m);
     if (m) {
         m->arena = pn_arena_new();
@@ -175,11 +173,7 @@ int pn_imatrix_open(struct pn_imatrix **out, const char *path, struct puna_error
     else
         rc = map->size >= 4 && memcmp(map->data, "GGUF", 4) == 0 ? read_gguf(m, map) : read_dat(m, map);
     if (rc == 0 && m->n == 0)
-        rc = pn_fail(err, PUNA_E_FORMAT, "%s: holds no importance of any tensor", path);
-    size_t offset;
-    if (rc == 0 && pn_map_lost(map, &offset))
-        rc = pn_fail(err, PUNA_E_IO, "%s: the file shrank while it was read", path);
-    pn_map_close(&map);
+        rc = pn_fail(err, PUNA_E_FORMAT, "%s: holds no importance of any tensor", map->path);
     if (rc) {
         pn_imatrix_close(&m);
         return rc;
@@ -188,6 +182,23 @@ int pn_imatrix_open(struct pn_imatrix **out, const char *path, struct puna_error
     m->err = NULL;
     *out = m;
     return 0;
+}
+
+int pn_imatrix_open(struct pn_imatrix **out, const char *path, struct puna_error *err)
+{
+    *out = NULL;
+    struct pn_map *map;
+    int rc = pn_map_open(&map, path, err);
+    if (rc)
+        return rc;
+    rc = pn_imatrix_read(out, map, err);
+    size_t offset;
+    if (pn_map_lost(map, &offset)) {
+        pn_imatrix_close(out);
+        rc = pn_fail(err, PUNA_E_IO, "%s: the file shrank while it was read", path);
+    }
+    pn_map_close(&map);
+    return rc;
 }
 
 void pn_imatrix_close(struct pn_imatrix **pm)
@@ -205,6 +216,11 @@ void pn_imatrix_close(struct pn_imatrix **pm)
 size_t pn_imatrix_count(const struct pn_imatrix *m)
 {
     return m->n;
+}
+
+const char *pn_imatrix_name(const struct pn_imatrix *m, size_t i)
+{
+    return m->e[i].name;
 }
 
 const float *pn_imatrix_find(const struct pn_imatrix *m, const char *name, int64_t *n)

@@ -115,20 +115,31 @@ columns() # N: that many times 1.0
         k=$((k + 1))
     done
 }
+entry() # NAME
 {
-    number 1
-    number 19
-    printf 'blk.0.attn_q.weight'
+    number ${#1}
+    printf %s "$1"
     number 1
     printf '\000\001\000\000'
     printf '\000\000\310\102' # the first column: 100
     columns 255
+}
+{
+    number 1
+    entry blk.0.attn_q.weight
 } >"$tmp/imatrix.dat"
 ok quantize "$model" "$tmp/i.gguf" --type Q4_K_M --imatrix "$tmp/imatrix.dat"
 grep -q '^1 tensors by importance, 43 without' "$tmp/out" || fail "importance: $(cat "$tmp/out")"
 same 'importance changes no size' "$(stat -c %s "$tmp/i.gguf")" "$(stat -c %s "$out")"
 cmp -s "$out" "$tmp/i.gguf" && fail 'importance changed nothing'
 wrong 1 'another one' quantize "$llama/model" "$tmp/x" --type Q4_K_M --imatrix "$tmp/imatrix.dat"
+{
+    number 2
+    entry blk.0.attn_q.weight
+    entry blk.1.attn_q.weight
+} >"$tmp/other.dat"
+wrong 1 "no 'blk.1.attn_q.weight'; it was made for another" quantize "$model" "$tmp/x" --type Q4_K_M \
+    --imatrix "$tmp/other.dat"
 head -c 500 "$tmp/imatrix.dat" >"$tmp/cut.dat"
 wrong 1 'cut.dat: neither' quantize "$model" "$tmp/x" --type Q4_K_M --imatrix "$tmp/cut.dat"
 wrong 1 'no importance' quantize "$model" "$tmp/x" --type Q4_K_M --imatrix "$tmp/f16.gguf"
