@@ -19,13 +19,20 @@ tests_test_file_oom_LDADD = $(TEST_LIBS)
 TESTS += tests/test_file_oom
 
 # The corpora are made by make_file_corpus.py.
-check_PROGRAMS += tests/fuzz/fuzz_gguf tests/fuzz/fuzz_safetensors tests/fuzz/fuzz_config
+check_PROGRAMS += tests/fuzz/fuzz_gguf tests/fuzz/fuzz_safetensors tests/fuzz/fuzz_config tests/fuzz/fuzz_imatrix \
+	tests/fuzz/fuzz_adapter
 tests_fuzz_fuzz_gguf_SOURCES = tests/fuzz/fuzz_gguf.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_gguf_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_safetensors_SOURCES = tests/fuzz/fuzz_safetensors.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_safetensors_LDADD = $(FUZZ_LIBS)
 tests_fuzz_fuzz_config_SOURCES = tests/fuzz/fuzz_config.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_config_LDADD = $(FUZZ_LIBS)
-TESTS += tests/fuzz/fuzz_gguf tests/fuzz/fuzz_safetensors tests/fuzz/fuzz_config
+tests_fuzz_fuzz_imatrix_SOURCES = tests/fuzz/fuzz_imatrix.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_imatrix_LDADD = $(FUZZ_LIBS)
+tests_fuzz_fuzz_adapter_SOURCES = tests/fuzz/fuzz_adapter.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_adapter_LDADD = $(FUZZ_LIBS)
+TESTS += tests/fuzz/fuzz_gguf tests/fuzz/fuzz_safetensors tests/fuzz/fuzz_config tests/fuzz/fuzz_imatrix \
+	tests/fuzz/fuzz_adapter
 EXTRA_DIST += tests/fuzz/make_file_corpus.py \
-	tests/fuzz/corpus/gguf tests/fuzz/corpus/safetensors tests/fuzz/corpus/config
+	tests/fuzz/corpus/gguf tests/fuzz/corpus/safetensors tests/fuzz/corpus/config \
+	tests/fuzz/corpus/imatrix tests/fuzz/corpus/adapter

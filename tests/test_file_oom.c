@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opens a model of each shape with the first, second, ... allocation failing, once alone and once with
- * all that follow: an error, nothing leaked, no crash. The allocators are replaced by the linker
- * (--wrap). */
+/* Opens a model of each shape, an adapter, importance matrices with the first, second, ... allocation
+ * failing, once alone and once with all that follow: an error, nothing leaked, no crash. The allocators
+ * are replaced by the linker (--wrap). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "base/err.h"
+#include "file/imatrix.h"
 #include "file/source.h"
 #include "file_util.h"
 #include "mkgguf.h"
@@ -81,21 +82,27 @@ static void *json_malloc(size_t n)
     return p;
 }
 
-static void torture(const char *name, const struct pn_source_opts *opts)
+/* Something that is opened: fills *out, or returns an error and leaves it NULL. */
+struct victim {
+    int (*open)(void **out, const char *name, const void *opts, struct puna_error *err);
+    void (*close)(void **p);
+};
+
+static void torture(const struct victim *v, const char *name, const void *opts)
 {
-    struct pn_source *s;
+    void *s;
     struct puna_error err;
     fail_at = -1;
     calls = live = 0;
     counting = true;
-    int rc = pn_source_open(&s, name, opts, &err);
-    pn_source_close(&s);
+    int rc = v->open(&s, name, opts, &err);
+    v->close(&s);
     counting = false;
     if (rc != 0)
         fail_msg("%s", err.message);
     assert_int_equal(live, 0);
     const long total = calls;
-    assert_true(total > 10);
+    assert_true(total > 5);
     for (int rest = 0; rest < 2; rest++) {
         fail_rest = rest;
         for (long i = 0; i < total; i++) {
@@ -103,7 +110,7 @@ static void torture(const char *name, const struct pn_source_opts *opts)
             calls = live = 0;
             err = (struct puna_error){ 0 };
             counting = true;
-            rc = pn_source_open(&s, name, opts, &err);
+            rc = v->open(&s, name, opts, &err);
             counting = false;
             if (rc >= 0 || s || err.code != rc || !*err.message)
                 fail_msg("%s: allocation %ld of %ld failed%s, but the call gave %d '%s'", name, i,
@@ -114,6 +121,39 @@ static void torture(const char *name, const struct pn_source_opts *opts)
     }
     print_message("%s: %ld allocations\n", name, total);
 }
+
+static int open_source(void **out, const char *name, const void *opts, struct puna_error *err)
+{
+    struct pn_source *s;
+    const int rc = pn_source_open(&s, name, opts, err);
+    *out = s;
+    return rc;
+}
+
+static void close_source(void **p)
+{
+    struct pn_source *s = *p;
+    pn_source_close(&s);
+}
+
+static const struct victim source = { open_source, close_source };
+
+static int open_imatrix(void **out, const char *name, const void *opts, struct puna_error *err)
+{
+    (void)opts;
+    struct pn_imatrix *m;
+    const int rc = pn_imatrix_open(&m, name, err);
+    *out = m;
+    return rc;
+}
+
+static void close_imatrix(void **p)
+{
+    struct pn_imatrix *m = *p;
+    pn_imatrix_close(&m);
+}
+
+static const struct victim imatrix = { open_imatrix, close_imatrix };
 
 static void test_hub(void **state)
 {
@@ -130,7 +170,26 @@ static void test_hub(void **state)
            "\"data_offsets\":[0,64]}}", 64);
     put_text("d/model.safetensors.index.json", "{\"weight_map\":{\"model.embed_tokens.weight\":"
              "\"1.safetensors\",\"lm_head.weight\":\"2.safetensors\"}}");
-    torture(in_scratch("d"), NULL);
+    torture(&source, in_scratch("d"), NULL);
+
+    put_text("l/adapter_config.json", "{\"peft_type\":\"LORA\",\"r\":2,\"rank_pattern\":{\"q_proj\":1}}");
+    put_st("l/adapter_model.safetensors",
+           "{\"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight\":{\"dtype\":\"F16\",\"shape\":[1,8],"
+           "\"data_offsets\":[0,16]},\"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight\":"
+           "{\"dtype\":\"F16\",\"shape\":[8,1],\"data_offsets\":[16,32]}}", 32);
+    char dir[SCRATCH_PATH];
+    (void)snprintf(dir, sizeof dir, "%s", in_scratch("l"));
+    const struct puna_lora lora = { .path = dir, .scale = 1 };
+    const struct pn_source_opts opts = { .cross_permuted = -1, .loras = &lora, .n_loras = 1 };
+    torture(&source, in_scratch("d"), &opts);
+}
+
+/* The seeds of fuzz_imatrix that are good. */
+static void test_imatrix(void **state)
+{
+    (void)state;
+    torture(&imatrix, in_srcdir("tests/fuzz/corpus/imatrix/good"), NULL);
+    torture(&imatrix, in_srcdir("tests/fuzz/corpus/imatrix/dat"), NULL);
 }
 
 static struct mkgguf *half(bool vision)
@@ -156,7 +215,7 @@ static void test_gguf(void **state)
     struct mkgguf *text = half(false), *vision = half(true);
     assert_true(mkgguf_write(text, in_scratch("text.gguf")) && mkgguf_write(vision, proj));
     const struct pn_source_opts opts = { .projector = proj, .cross_permuted = -1 };
-    torture(in_scratch("text.gguf"), &opts);
+    torture(&source, in_scratch("text.gguf"), &opts);
 
     /* The same two as layers of a stored model; the digests need not be true. */
     size_t n_text, n_vision;
@@ -183,7 +242,7 @@ static void test_gguf(void **state)
     put_text("m/manifests/registry.ollama.ai/library/stored/latest", manifest);
     (void)setenv("OLLAMA_MODELS", in_scratch("m"), 1);
     (void)setenv("HOME", in_scratch("nohome"), 1);
-    torture("stored", NULL);
+    torture(&source, "stored", NULL);
     free(bt);
     free(bv);
     mkgguf_free(text);
@@ -193,6 +252,7 @@ static void test_gguf(void **state)
 int main(void)
 {
     json_set_alloc_funcs(json_malloc, __wrap_free);
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_hub), cmocka_unit_test(test_gguf) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_hub), cmocka_unit_test(test_gguf),
+                                        cmocka_unit_test(test_imatrix) };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

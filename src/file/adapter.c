@@ -282,46 +282,73 @@ const struct pn_adapter_pair *pn_adapter_find(const struct pn_adapter *a, const 
 
 /* ---------------------------------------------------------------------------- the directory */
 
-static int open_weights(struct pn_adapter *ad, struct pn_source *src, struct puna_error *err)
+static int name_in(struct pn_buf *name, const char *dir, const char *file, struct puna_error *err)
 {
-    struct pn_buf path = { 0 };
-    if (!pn_buf_printf(&path, "%s/adapter_model.safetensors", ad->path))
-        return pn_fail_memory(err, strlen(ad->path), "a path");
-    const struct pn_map *map = NULL;
-    int rc = pn_source_add_map(src, &map, path.data, err);
-    if (rc == PUNA_E_NOT_FOUND)
-        rc = pn_fail(err, rc, "%s: no such file; save the adapter as safetensors (other files are not read)",
-                     path.data);
-    if (!rc)
-        rc = pn_safetensors_open(&ad->st, map, err);
-    pn_buf_free(&path);
-    return rc;
+    return pn_buf_printf(name, "%s/%s", dir, file) ? 0 : pn_fail_memory(err, strlen(dir), "a path");
 }
 
-static int open_adapter(struct pn_adapter *ad, struct pn_source *src, struct puna_error *err)
+static int fill(struct pn_adapter *ad, const char *config, size_t len, const struct pn_map *weights,
+                struct puna_error *err)
 {
-    struct stat st;
-    if (stat(ad->path, &st) == 0 && !S_ISDIR(st.st_mode))
-        return pn_fail(err, PUNA_E_ARG, "%s: not a directory; an adapter is the directory that PEFT saves, with "
-                       "adapter_config.json and adapter_model.safetensors", ad->path);
     struct pn_buf label = { 0 };
-    if (!pn_buf_printf(&label, "%s/adapter_config.json", ad->path))
-        return pn_fail_memory(err, strlen(ad->path), "a path");
     struct config c = { 0 };
-    char *text = NULL;
-    size_t len = 0;
-    int rc = pn_read_file(&text, &len, label.data, MAX_CONFIG, err);
-    if (rc == PUNA_E_NOT_FOUND)
-        rc = pn_fail(err, rc, "%s: no such file; an adapter is the directory that PEFT saves", label.data);
+    int rc = name_in(&label, ad->path, "adapter_config.json", err);
     if (!rc)
-        rc = read_config(&c, text, len, label.data, err);
+        rc = read_config(&c, config, len, label.data, err);
     if (!rc)
-        rc = open_weights(ad, src, err);
+        rc = pn_safetensors_open(&ad->st, weights, err);
     if (!rc)
         rc = make_pairs(ad, &c, label.data, err);
     json_decref(c.root);
-    free(text);
     pn_buf_free(&label);
+    return rc;
+}
+
+int pn_adapter_read(struct pn_adapter **out, const char *path, const char *config, size_t len,
+                    const struct pn_map *weights, struct puna_error *err)
+{
+    *out = NULL;
+    struct pn_adapter *ad = calloc(1, sizeof *ad);
+    if (ad) {
+        ad->path = strdup(path);
+        ad->arena = pn_arena_new();
+    }
+    const int rc = ad && ad->path && ad->arena ? fill(ad, config, len, weights, err)
+                                               : pn_fail_memory(err, sizeof *ad, "an adapter");
+    if (rc)
+        pn_adapter_close(&ad);
+    *out = ad;
+    return rc;
+}
+
+static int open_files(struct pn_adapter **out, struct pn_source *src, const char *path, struct puna_error *err)
+{
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+        return pn_fail(err, PUNA_E_ARG, "%s: not a directory; an adapter is the directory that PEFT saves, with "
+                       "adapter_config.json and adapter_model.safetensors", path);
+    struct pn_buf name = { 0 };
+    char *config = NULL;
+    size_t len = 0;
+    const struct pn_map *weights = NULL;
+    int rc = name_in(&name, path, "adapter_config.json", err);
+    if (!rc)
+        rc = pn_read_file(&config, &len, name.data, MAX_CONFIG, err);
+    if (rc == PUNA_E_NOT_FOUND)
+        rc = pn_fail(err, rc, "%s: no such file; an adapter is the directory that PEFT saves", name.data);
+    name.len = 0;
+    if (!rc)
+        rc = name_in(&name, path, "adapter_model.safetensors", err);
+    if (!rc) {
+        rc = pn_source_add_map(src, &weights, name.data, err);
+        if (rc == PUNA_E_NOT_FOUND)
+            rc = pn_fail(err, rc, "%s: no such file; save the adapter as safetensors (other files are not read)",
+                         name.data);
+    }
+    if (!rc)
+        rc = pn_adapter_read(out, path, config, len, weights, err);
+    free(config);
+    pn_buf_free(&name);
     return rc;
 }
 
@@ -335,20 +362,10 @@ int pn_source_add_adapter(struct pn_source *src, const struct puna_lora *lora, s
     if (!list)
         return pn_fail_memory(err, (src->n_adapters + 1) * sizeof(*list), "the list of adapters");
     src->adapters = list;
-    struct pn_adapter *ad = calloc(1, sizeof *ad);
-    if (ad) {
-        ad->path = strdup(lora->path);
-        ad->arena = pn_arena_new();
-    }
-    if (!ad || !ad->path || !ad->arena) {
-        pn_adapter_close(&ad);
-        return pn_fail_memory(err, sizeof *ad, "an adapter");
-    }
-    const int rc = open_adapter(ad, src, err);
-    if (rc) {
-        pn_adapter_close(&ad);
+    struct pn_adapter *ad;
+    const int rc = open_files(&ad, src, lora->path, err);
+    if (rc)
         return rc;
-    }
     for (size_t i = 0; i < ad->n_pairs; i++)
         ad->pairs[i].scale *= lora->scale;
     src->adapters[src->n_adapters++] = ad;

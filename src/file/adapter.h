@@ -27,6 +27,9 @@ struct pn_adapter {
 /* Reads the adapter and appends it to src, which owns it and its map. What puna cannot apply as PEFT would
  * (another method, biases, whole modules, changed base weights) is PUNA_E_UNSUPPORTED. */
 int pn_source_add_adapter(struct pn_source *src, const struct puna_lora *lora, struct puna_error *err);
+/* The same from what is in the two files of the directory `path`; the adapter has views into weights. */
+int pn_adapter_read(struct pn_adapter **out, const char *path, const char *config, size_t len,
+                    const struct pn_map *weights, struct puna_error *err);
 void pn_adapter_close(struct pn_adapter **a);
 /* NULL: the adapter leaves this module alone. */
 const struct pn_adapter_pair *pn_adapter_find(const struct pn_adapter *a, const char *module);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the seed corpora of fuzz_gguf, fuzz_safetensors and fuzz_config next to itself: tiny valid
+"""Writes the seed corpora of fuzz_gguf, fuzz_safetensors, fuzz_config, fuzz_imatrix and fuzz_adapter next to itself: tiny valid
 files, and the same with one thing wrong. Run by hand after changing it; the files are committed."""
 import json
 import os
@@ -184,6 +184,94 @@ def make_config():
     c(b"c", "bad_json", b'{"model_type":"llama","vocab_size":1e999}')
 
 
+def make_imatrix():
+    keys = [kv("general.type", STR, "imatrix"), arr("imatrix.datasets", STR, ["a.txt", "b.jsonl"]),
+            kv("imatrix.chunk_count", U32, 2), kv("imatrix.chunk_size", U32, 512)]
+
+    def two(name, sums, count):
+        n = len(sums)
+        table = [(name + ".in_sum2", 0, [n, 1], n * 4), (name + ".counts", 0, [1, 1], 4)]
+        return table, [struct.pack("<%df" % n, *sums), struct.pack("<f", count)]
+
+    def file(entries, change=None):
+        table = [t for e in entries for t in e[0]]
+        data = b"".join(d + b"\0" * (-len(d) % 32) for e in entries for d in e[1])
+        whole = gguf(keys, [change(t) for t in table] if change else table)
+        return whole[:len(whole) - sum(t[3] + -t[3] % 32 for t in table[:-1]) - table[-1][3]] + data
+
+    q = two("blk.0.attn_q.weight", [1.0, 2.0, 4.0, 0.0], 8.0)
+    v = two("v.blk.0.attn_q.weight", [3.0] * 8, 17.0)
+    put("imatrix", "good", file([q, v]))
+    put("imatrix", "no_data", file([two("x", [1.0, 2.0], 0.0), q]))
+    put("imatrix", "bad_nan", file([two("x", [1.0, float("nan")], 1.0)]))
+    put("imatrix", "bad_negative", file([two("x", [1.0, -1.0], 1.0)]))
+    put("imatrix", "bad_count", file([two("x", [1.0], float("inf"))]))
+    put("imatrix", "bad_overflow", file([two("x", [3e38], 1e-30)]))
+    put("imatrix", "bad_type", file([q], lambda t: (t[0], 1, t[2], t[3])))
+    put("imatrix", "bad_name", file([q], lambda t: (t[0] + ".", t[1], t[2], t[3])))
+    put("imatrix", "bad_none", gguf(keys, []))
+
+    def entry(name, calls, values):
+        b = name if isinstance(name, bytes) else name.encode()
+        return struct.pack("<i", len(b)) + b + struct.pack("<ii%df" % len(values), calls, len(values), *values)
+    tail = struct.pack("<ii", 2, 5) + b"a.txt"
+    a = entry("blk.0.attn_q.weight", 2, [1.0, 2.0, 4.0, 0.0])
+    put("imatrix", "dat", struct.pack("<i", 2) + a + entry("output.weight", 3, [0.5] * 8) + tail)
+    put("imatrix", "dat_no_tail", struct.pack("<i", 1) + a)
+    put("imatrix", "dat_no_calls", struct.pack("<i", 2) + a + entry("x", 0, [1.0]))
+    put("imatrix", "bad_dat_twice", struct.pack("<i", 2) + a + a)
+    put("imatrix", "bad_dat_n", struct.pack("<i", 0x7fffffff) + a)
+    put("imatrix", "bad_dat_zero", struct.pack("<i", 1) + entry(b"a\0b", 1, [1.0]))
+    put("imatrix", "bad_dat_long", struct.pack("<ii", 1, 0x7fffffff) + b"x")
+    put("imatrix", "bad_dat_values", struct.pack("<ii", 1, 1) + b"x" + struct.pack("<ii", 1, 0x7fffffff))
+    put("imatrix", "bad_dat_negative", struct.pack("<ii", 1, -1) + a)
+    put("imatrix", "bad_dat_nan", struct.pack("<i", 1) + entry("x", 1, [float("nan")]))
+    put("imatrix", "bad_dat_cut", struct.pack("<i", 1) + a[:-3])
+
+
+def make_adapter():
+    q = "base_model.model.language_model.model.layers.0.self_attn.q_proj"
+    v = "base_model.model.vision_model.transformer.layers.1.self_attn.v_proj"
+
+    def pair(module, r, at):
+        a, b = at + 2 * r * 8, at + 2 * r * 14
+        return {module + ".lora_A.weight": t("BF16", [r, 8], at, a), module + ".lora_B.weight": t("BF16", [6, r], a, b)}
+    one = pair(q, 2, 0)
+    both = dict(one, **pair(v, 4, 56))
+
+    def put_pair(name, config, header, n):
+        text = config if isinstance(config, bytes) else json.dumps(config).encode()
+        put("adapter", name, text + b"\0" + st(header, n))
+    base = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none", "target_modules": ["q_proj"]}
+    put_pair("good", base, one, 56)
+    put_pair("patterns", dict(base, use_rslora=True, rank_pattern={"vision_model.*v_proj": 4},
+                              alpha_pattern={"^x$": 1, "layers\\.0\\..*": 16}), both, 168)
+    put_pair("base_layer", base, dict(one, **{q + ".base_layer.weight": t("BF16", [6, 8], 56, 152)}), 152)
+    put_pair("older_names", base, {k.replace("language_model.model", "model.language_model"): x
+                                   for k, x in one.items()}, 56)
+    put_pair("bad_type", dict(base, peft_type="IA3"), one, 56)
+    put_pair("bad_bias", dict(base, bias="all"), one, 56)
+    put_pair("bad_dora", dict(base, use_dora=True), one, 56)
+    put_pair("bad_init", dict(base, init_lora_weights="pissa"), one, 56)
+    put_pair("bad_rank", dict(base, r=3), one, 56)
+    put_pair("bad_zero", dict(base, r=0), one, 56)
+    put_pair("bad_alpha", dict(base, lora_alpha=1e300), one, 56)
+    put_pair("bad_pattern", dict(base, rank_pattern={"(": 2}), one, 56)
+    put_pair("bad_number", dict(base, rank_pattern={"q_proj": "2"}), one, 56)
+    put_pair("bad_steps", dict(base, rank_pattern={"(.*)*(.*)*(.*)*x": 2}), one, 56)
+    put_pair("bad_alone", base, {q + ".lora_A.weight": t("BF16", [2, 8], 0, 32)}, 32)
+    put_pair("bad_twice", base, dict(one, **{k[len("base_model.model."):]: t("BF16", [2, 8], 56, 88)
+                                             for k in list(one)[:1]}), 88)
+    put_pair("bad_kind", base, {"lora_embedding_A": t("BF16", [2, 8], 0, 32)}, 32)
+    put_pair("bad_shape", base, {q + ".lora_A.weight": t("BF16", [16], 0, 32)}, 32)
+    put_pair("bad_name", base, {"base_model.model..lora_A.weight": t("BF16", [2, 8], 0, 32),
+                                ".lora_B.weight": t("BF16", [6, 2], 32, 56)}, 56)
+    put_pair("bad_none", base, {}, 0)
+    put_pair("bad_json", b'{"peft_type":"LORA"', one, 56)
+
+
 make_gguf()
 make_safetensors()
 make_config()
+make_imatrix()
+make_adapter()
