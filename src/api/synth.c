@@ -3,19 +3,18 @@
  * llama.cpp's for text. Values are drawn so that activations stay in range; a tensor is filled from a small pool
  * of quantised blocks, so that a 7.8 GB file is limited by the disk. The vocabulary is made up (real token ids
  * and sizes, invented pieces). */
-#include <fcntl.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include "api/api.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/outfile.h"
+#include "file/gguf_write.h"
 #include "file/shape.h"
 #include "quant/quantize.h"
 
@@ -47,7 +46,7 @@ struct entry {
     int64_t ne[4];
     enum fill fill;
     int32_t per_tile; /* FILL_TABLE: values per tile */
-    size_t offset, bytes;
+    size_t bytes;
 };
 
 struct synth {
@@ -56,13 +55,12 @@ struct synth {
     int32_t layers, n_cross, cross[64];
     struct entry *e;
     size_t n, cap;
-    struct pn_buf head;
-    uint64_t n_kv;
+    struct pn_gguf_head head;
     uint64_t rng;
     bool failed;
 };
 
-enum { VOCAB = 128256, PIECES = 128000, IMAGE_ID = 128256, ALIGN = 32 };
+enum { VOCAB = 128256, PIECES = 128000, IMAGE_ID = 128256 };
 enum { V_DIM = 1280, V_FF = 5120, V_HEADS = 16, V_LAYERS = 32, V_GLOBAL = 8, V_TILES = 4, V_RATIOS = 8, V_PATCH = 14,
        V_INTER = 5 };
 static const int32_t inter[V_INTER] = {3, 7, 15, 23, 30};
@@ -92,60 +90,9 @@ static bool more_bits(int32_t i, int32_t n)
 
 /* ------------------------------------------------------------------------- header */
 
-static void put(struct synth *s, const void *p, size_t n)
+static void put_str(struct pn_gguf_head *h, const char *k, const char *v)
 {
-    s->failed |= !pn_buf_append(&s->head, p, n);
-}
-
-/* GGUF is little-endian whatever the host is. */
-static void put_int(struct synth *s, uint64_t v, int bytes)
-{
-    uint8_t b[8];
-    for (int i = 0; i < bytes; i++)
-        b[i] = (uint8_t)(v >> (8 * i));
-    put(s, b, (size_t)bytes);
-}
-
-static void put_str(struct synth *s, const char *str, size_t n)
-{
-    put_int(s, n, 8);
-    put(s, str, n);
-}
-
-static void key(struct synth *s, const char *k, uint32_t type)
-{
-    put_str(s, k, strlen(k));
-    put_int(s, type, 4);
-    s->n_kv++;
-}
-
-static void kv_u32(struct synth *s, const char *k, uint32_t v)
-{
-    key(s, k, 4);
-    put_int(s, v, 4);
-}
-
-static void kv_f32(struct synth *s, const char *k, float v)
-{
-    uint32_t u;
-    memcpy(&u, &v, 4);
-    key(s, k, 6);
-    put_int(s, u, 4);
-}
-
-static void kv_str(struct synth *s, const char *k, const char *v)
-{
-    key(s, k, 8);
-    put_str(s, v, strlen(v));
-}
-
-static void kv_i32s(struct synth *s, const char *k, const int32_t *v, size_t n)
-{
-    key(s, k, 9);
-    put_int(s, 5, 4);
-    put_int(s, n, 8);
-    for (size_t i = 0; i < n; i++)
-        put_int(s, (uint32_t)v[i], 4);
+    pn_gguf_put_str(h, k, v, strlen(v));
 }
 
 /* GPT-2's printable spelling of a byte, as UTF-8. */
@@ -201,70 +148,74 @@ static size_t special(char *out, size_t size, int32_t id)
 
 static void vocabulary(struct synth *s)
 {
+    struct pn_gguf_head *h = &s->head;
     const int32_t n = VOCAB + (s->sh->vision ? 1 : 0);
-    char buf[64];
-    kv_str(s, "tokenizer.ggml.model", "gpt2");
-    kv_str(s, "tokenizer.ggml.pre", "llama-bpe");
-    key(s, "tokenizer.ggml.tokens", 9);
-    put_int(s, 8, 4);
-    put_int(s, (uint64_t)n, 8);
-    for (int32_t i = 0; i < n; i++)
-        put_str(s, buf, i < PIECES ? piece(buf, i) : special(buf, sizeof buf, i));
-    key(s, "tokenizer.ggml.token_type", 9);
-    put_int(s, 5, 4);
-    put_int(s, (uint64_t)n, 8);
-    for (int32_t i = 0; i < n; i++)
-        put_int(s, i < PIECES ? 1 : 3, 4);
-    key(s, "tokenizer.ggml.merges", 9);
-    put_int(s, 8, 4);
-    put_int(s, PIECES - 256, 8);
-    for (int32_t i = 256; i < PIECES; i++) {
-        char p[8], m[16];
-        const size_t len = piece(p, i), half = len / 2;
-        memcpy(m, p, half);
-        m[half] = ' ';
-        memcpy(m + half + 1, p + half, len - half);
-        put_str(s, m, len + 1);
+    enum { PIECE = 40 }; /* bytes of the longest, a special token's name */
+    struct pn_str *v = calloc((size_t)n, sizeof *v);
+    int32_t *types = calloc((size_t)n, sizeof *types);
+    char *text = calloc((size_t)n, PIECE);
+    s->failed |= !v || !types || !text;
+    for (int32_t i = 0; !s->failed && i < n; i++) {
+        char *p = text + (size_t)i * PIECE;
+        v[i] = (struct pn_str){p, i < PIECES ? piece(p, i) : special(p, PIECE, i)};
+        types[i] = i < PIECES ? 1 : 3;
     }
-    kv_u32(s, "tokenizer.ggml.bos_token_id", PIECES);
-    kv_u32(s, "tokenizer.ggml.eos_token_id", PIECES + 9);
+    put_str(h, "tokenizer.ggml.model", "gpt2");
+    put_str(h, "tokenizer.ggml.pre", "llama-bpe");
+    if (!s->failed) {
+        pn_gguf_put_strs(h, "tokenizer.ggml.tokens", v, (size_t)n);
+        pn_gguf_put_i32s(h, "tokenizer.ggml.token_type", types, (size_t)n);
+        for (int32_t i = 256; i < PIECES; i++) {
+            char *p = text + (size_t)i * PIECE;
+            const size_t half = v[i].len / 2;
+            memmove(p + half + 1, p + half, v[i].len++ - half);
+            p[half] = ' ';
+        }
+        pn_gguf_put_strs(h, "tokenizer.ggml.merges", v + 256, PIECES - 256);
+    }
+    free(v);
+    free(types);
+    free(text);
+    pn_gguf_put_u32(h, "tokenizer.ggml.bos_token_id", PIECES);
+    pn_gguf_put_u32(h, "tokenizer.ggml.eos_token_id", PIECES + 9);
     static const int32_t eos[] = {PIECES + 1, PIECES + 8, PIECES + 9};
-    kv_i32s(s, "tokenizer.ggml.eos_token_ids", eos, 3);
-    kv_u32(s, "tokenizer.ggml.padding_token_id", PIECES + 4);
+    pn_gguf_put_i32s(h, "tokenizer.ggml.eos_token_ids", eos, 3);
+    pn_gguf_put_u32(h, "tokenizer.ggml.padding_token_id", PIECES + 4);
 }
 
 static void header(struct synth *s)
 {
     const struct pn_shape *sh = s->sh;
     const char *arch = sh->vision ? "mllama" : "llama";
+    struct pn_gguf_head *h = &s->head;
     char k[96];
 #define K(suffix) (snprintf(k, sizeof k, "%s." suffix, arch), k)
-    kv_str(s, "general.architecture", arch);
-    kv_str(s, "general.name", "puna synthetic model");
-    kv_u32(s, "general.quantization_version", 2);
-    kv_u32(s, K("block_count"), (uint32_t)s->layers);
-    kv_u32(s, K("context_length"), 131072);
-    kv_u32(s, K("embedding_length"), (uint32_t)sh->d);
-    kv_u32(s, K("feed_forward_length"), (uint32_t)sh->ff);
-    kv_u32(s, K("attention.head_count"), (uint32_t)sh->heads);
-    kv_u32(s, K("attention.head_count_kv"), (uint32_t)sh->kv);
-    kv_f32(s, K("attention.layer_norm_rms_epsilon"), 1e-5f);
-    kv_u32(s, K("rope.dimension_count"), (uint32_t)sh->hd);
-    kv_f32(s, K("rope.freq_base"), 500000.0f);
-    kv_u32(s, K("vocab_size"), VOCAB);
+    put_str(h, "general.architecture", arch);
+    put_str(h, "general.name", "puna synthetic model");
+    pn_gguf_put_u32(h, "general.quantization_version", 2);
+    pn_gguf_put_u32(h, K("block_count"), (uint32_t)s->layers);
+    pn_gguf_put_u32(h, K("context_length"), 131072);
+    pn_gguf_put_u32(h, K("embedding_length"), (uint32_t)sh->d);
+    pn_gguf_put_u32(h, K("feed_forward_length"), (uint32_t)sh->ff);
+    pn_gguf_put_u32(h, K("attention.head_count"), (uint32_t)sh->heads);
+    pn_gguf_put_u32(h, K("attention.head_count_kv"), (uint32_t)sh->kv);
+    pn_gguf_put_f32(h, K("attention.layer_norm_rms_epsilon"), 1e-5f);
+    pn_gguf_put_u32(h, K("rope.dimension_count"), (uint32_t)sh->hd);
+    pn_gguf_put_f32(h, K("rope.freq_base"), 500000.0f);
+    pn_gguf_put_u32(h, K("vocab_size"), VOCAB);
     if (sh->vision) {
-        kv_i32s(s, K("attention.cross_attention_layers"), s->cross, (size_t)s->n_cross);
-        kv_u32(s, K("vision.block_count"), V_LAYERS);
-        kv_u32(s, K("vision.global.block_count"), V_GLOBAL);
-        kv_i32s(s, K("vision.intermediate_layers_indices"), inter, V_INTER);
-        kv_u32(s, K("vision.embedding_length"), V_DIM);
-        kv_u32(s, K("vision.feed_forward_length"), V_FF);
-        kv_u32(s, K("vision.attention.head_count"), V_HEADS);
-        kv_f32(s, K("vision.attention.layer_norm_epsilon"), 1e-5f);
-        kv_u32(s, K("vision.image_size"), (uint32_t)sh->image);
-        kv_u32(s, K("vision.patch_size"), V_PATCH);
-        kv_u32(s, K("vision.max_num_tiles"), V_TILES);
-        kv_u32(s, K("vision.num_channels"), 3);
+        pn_gguf_put_i32s(h, K("attention.cross_attention_layers"), s->cross, (size_t)s->n_cross);
+        pn_gguf_put_u32(h, K("vision.block_count"), V_LAYERS);
+        pn_gguf_put_u32(h, K("vision.global.block_count"), V_GLOBAL);
+        pn_gguf_put_i32s(h, K("vision.intermediate_layers_indices"), inter, V_INTER);
+        pn_gguf_put_u32(h, K("vision.embedding_length"), V_DIM);
+        pn_gguf_put_u32(h, K("vision.feed_forward_length"), V_FF);
+        pn_gguf_put_u32(h, K("vision.attention.head_count"), V_HEADS);
+        pn_gguf_put_f32(h, K("vision.attention.layer_norm_epsilon"), 1e-5f);
+        pn_gguf_put_u32(h, K("vision.image_size"), (uint32_t)sh->image);
+        pn_gguf_put_u32(h, K("vision.patch_size"), V_PATCH);
+        pn_gguf_put_u32(h, K("vision.max_num_tiles"), V_TILES);
+        pn_gguf_put_u32(h, K("vision.num_channels"), 3);
     }
 #undef K
     vocabulary(s);
@@ -415,36 +366,18 @@ static void vision_tensors(struct synth *s)
     add(s, PN_F32, FILL_ZERO, 1, s->sh->d, 1, "mm.0.bias", 0);
 }
 
-/* Offsets, and the tensor table behind the key-value pairs. Returns the size of the file. */
-static size_t place(struct synth *s, struct pn_buf *whole)
+/* The table of tensors, and all that stands before the data. */
+static void place(struct synth *s, struct pn_buf *whole)
 {
-    size_t at = 0;
     for (size_t i = 0; i < s->n; i++) {
         struct entry *e = &s->e[i];
         int64_t rows = 1;
         for (int d = 1; d < 4; d++)
             rows *= e->ne[d];
         e->bytes = pn_row_bytes(e->type, e->ne[0]) * (size_t)rows;
-        e->offset = at;
-        at = (at + e->bytes + ALIGN - 1) / ALIGN * ALIGN;
-        put_str(s, e->name, strlen(e->name));
-        put_int(s, (uint64_t)e->ndim, 4);
-        for (int d = 0; d < e->ndim; d++)
-            put_int(s, (uint64_t)e->ne[d], 8);
-        put_int(s, e->type, 4);
-        put_int(s, e->offset, 8);
+        pn_gguf_put_tensor(&s->head, e->name, e->type, e->ndim, e->ne, e->bytes);
     }
-    struct synth first = {.head = *whole};
-    put(&first, "GGUF", 4);
-    put_int(&first, 3, 4);
-    put_int(&first, s->n, 8);
-    put_int(&first, s->n_kv, 8);
-    put(&first, s->head.data, s->head.len);
-    while (first.head.len % ALIGN)
-        put(&first, "", 1);
-    s->failed |= first.failed;
-    *whole = first.head;
-    return whole->len + at;
+    s->failed |= !pn_gguf_head_finish(&s->head, whole);
 }
 
 /* ------------------------------------------------------------------------- values */
@@ -452,8 +385,7 @@ static size_t place(struct synth *s, struct pn_buf *whole)
 enum { CHUNK = 1 << 22, POOL = 512 };
 
 struct out {
-    int fd;
-    const char *path;
+    struct pn_outfile file;
     uint8_t *buf;
     size_t len, done, total;
     puna_progress_fn progress;
@@ -464,15 +396,8 @@ struct out {
 
 static void flush(struct out *o)
 {
-    for (size_t at = 0; !o->rc && at < o->len;) {
-        const ssize_t n = write(o->fd, o->buf + at, o->len - at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            o->rc = pn_fail(o->err, PUNA_E_IO, "writing %s failed: %s", o->path, strerror(n < 0 ? errno : ENOSPC));
-        else
-            at += (size_t)n;
-    }
+    if (!o->rc)
+        o->rc = pn_outfile_write(&o->file, o->buf, o->len, o->err);
     o->done += o->len;
     o->len = 0;
     if (!o->rc && o->progress && o->progress(o->user, "write", (double)o->done, (double)o->total))
@@ -568,25 +493,16 @@ static void emit_tensor(struct synth *s, struct out *o, const struct entry *e)
         }
         break;
     }
-    static const uint8_t pad[ALIGN];
-    emit(o, pad, (ALIGN - e->bytes % ALIGN) % ALIGN);
+    static const uint8_t pad[PN_GGUF_ALIGN];
+    emit(o, pad, (PN_GGUF_ALIGN - e->bytes % PN_GGUF_ALIGN) % PN_GGUF_ALIGN);
 }
 
 static int write_file(struct synth *s, const struct pn_buf *head, const char *path, size_t total,
                       puna_progress_fn progress, void *user, struct puna_error *err)
 {
-    struct pn_buf tmp = {0};
-    if (!pn_buf_printf(&tmp, "%s.%ld.tmp", path, (long)getpid()))
-        return pn_fail_memory(err, strlen(path), "a file name");
-    struct out o = {.path = path, .total = total, .progress = progress, .user = user, .err = err};
-    o.fd = open(tmp.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (o.fd < 0) {
-        const int rc = pn_fail(err, PUNA_E_IO, "cannot create %s: %s", tmp.data, strerror(errno));
-        pn_buf_free(&tmp);
-        return rc;
-    }
-    o.buf = malloc(CHUNK);
-    if (!o.buf)
+    struct out o = {.total = total, .progress = progress, .user = user, .err = err};
+    o.rc = pn_outfile_open(&o.file, path, err);
+    if (!o.rc && !(o.buf = malloc(CHUNK)))
         o.rc = pn_fail_memory(err, CHUNK, "a write buffer");
     if (!o.rc)
         emit(&o, head->data, head->len);
@@ -594,16 +510,11 @@ static int write_file(struct synth *s, const struct pn_buf *head, const char *pa
         emit_tensor(s, &o, &s->e[i]);
     if (!o.rc)
         flush(&o);
-    if (!o.rc && fsync(o.fd))
-        o.rc = pn_fail(err, PUNA_E_IO, "writing %s failed: %s", path, strerror(errno));
-    if (close(o.fd) && !o.rc)
-        o.rc = pn_fail(err, PUNA_E_IO, "writing %s failed: %s", path, strerror(errno));
-    if (!o.rc && rename(tmp.data, path))
-        o.rc = pn_fail(err, PUNA_E_IO, "cannot rename %s to %s: %s", tmp.data, path, strerror(errno));
-    if (o.rc)
-        unlink(tmp.data);
+    if (!o.rc)
+        o.rc = pn_outfile_commit(&o.file, err);
+    else
+        pn_outfile_abort(&o.file);
     free(o.buf);
-    pn_buf_free(&tmp);
     return o.rc;
 }
 
@@ -634,13 +545,15 @@ int puna_synth(const char *arch, const char *type, int layers, uint64_t seed, co
     text_tensors(&s);
     if (s.sh->vision)
         vision_tensors(&s);
-    const size_t total = s.failed ? 0 : place(&s, &head);
+    if (!s.failed)
+        place(&s, &head);
+    const size_t total = head.len + s.head.data_bytes;
     if (bytes)
         *bytes = total;
-    int rc = s.failed ? pn_fail_memory(err, s.head.len, "the header") : 0;
+    int rc = s.failed ? pn_fail_memory(err, s.head.kv.len, "the header") : 0;
     if (!rc && !dry)
         rc = write_file(&s, &head, path, total, progress, user, err);
-    pn_buf_free(&s.head);
+    pn_gguf_head_free(&s.head);
     pn_buf_free(&head);
     free(s.e);
     return rc;
