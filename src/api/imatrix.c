@@ -292,6 +292,9 @@ int puna_imatrix_add(puna_imatrix *im, const char *path, struct puna_imatrix_inf
         rc = walk(im, g, false, err);
     if (!rc)
         rc = walk(im, g, true, err);
+    size_t offset;
+    if (map && pn_map_lost(map, &offset))
+        rc = pn_fail(err, PUNA_E_IO, "%s: the file shrank while it was read", path);
     pn_gguf_close(&g);
     pn_map_close(&map);
     return rc;

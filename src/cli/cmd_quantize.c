@@ -32,7 +32,7 @@ static const struct opt_spec options[] = {
             "Number format of the tensors whose names match a shell pattern, such as "
             "'blk.*.attn_v.weight=Q8_0'; may be repeated, later ones win."),
     OPT_ROW(T, imatrix, OPT_STRING, "imatrix", 0, "FILE",
-            "How much each column matters, as llama.cpp's imatrix tools write it.", .dflt = ""),
+            "How much each column matters: what puna imatrix or llama.cpp's imatrix tool wrote.", .dflt = ""),
     OPT_FLAG_ROW(T, force, "force", 'f', "Replace OUT if it exists."),
     OPT_HEADING("Looking only"),
     OPT_FLAG_ROW(T, dry_run, "dry-run", 'n', "Write nothing; say how large the file and its parts would be."),
