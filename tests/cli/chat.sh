@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The chat, on a terminal of its own: commands, pictures, interruption, history, what is saved.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
+not_brief
 XDG_STATE_HOME=$tmp/state
 TERM=xterm
 NO_COLOR=1

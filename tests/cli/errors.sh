@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What cannot be done ends with 1, one sentence that names the thing, and nothing on stdout or on disk.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
+not_brief
 pic=$images/one.png
 out=$tmp/out.safetensors
 

@@ -3,6 +3,7 @@
 # puna imatrix into puna quantize --imatrix: from text and from pictures, a hub directory and a GGUF file; which tensors
 # get weights, and whose statistics are refused.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
+not_brief
 gguf=$src/tests/data/ollama/tiny-a-combined-f16.gguf
 
 i=0

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # puna info, doctor, bench, synth: every answer as text and as JSON.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
+not_brief
 
 field() # PATH VALUE
 {

@@ -20,6 +20,12 @@ n_calls=0
 n_bad=0
 rc=0
 
+# For tests of nothing that the CPU has a part in: not under an emulator, where they take minutes.
+not_brief()
+{
+    [ -z "${PUNA_TEST_BRIEF:-}" ] || { echo 'brief: skipped, as nothing here depends on the CPU'; exit 77; }
+}
+
 fail()
 {
     echo "FAILED: $*"

@@ -3,6 +3,7 @@
 # Models made by Ollama v0.24.0 itself, found by name in its store: logits of every form and type against
 # transformers (float32, from the files' dequantised values).
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
+not_brief
 o=$src/tests/data/ollama
 OLLAMA_MODELS=$o/models
 export OLLAMA_MODELS

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # puna perplexity and imatrix: transformers' numbers (tests/oracle/compare_quality.py), files, mistakes.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
+not_brief
 exact_tier
 
 # near WHAT A B TOLERANCE

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # puna score: answers as puna run gives them, the table, going on after an interruption, ranking.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
+not_brief
 exact_tier
 
 set=$tmp/set

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # puna tokenize: ids of the reference, both output forms, special tokens, standard input.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
+not_brief
 
 i=0
 while json "$data/cases.json" "cases.$i.name" >"$tmp/name" 2>/dev/null; do

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Commands, options and help: what is called wrongly ends with 2 and one sentence.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
+not_brief
 
 commands='run info tokenize logits encode verify bench doctor quantize synth imatrix perplexity score'
 ok --version
