@@ -15,7 +15,7 @@ make -s -C "$build" install DESTDIR="$tmp" >"$tmp/log" 2>&1 || { cat "$tmp/log";
 prefix=$(sed -n 's/^prefix=//p' "$build/puna.pc")
 root=$tmp$prefix
 libdir=$tmp$(env -u PKG_CONFIG_SYSROOT_DIR pkg-config --variable=libdir "$build/puna.pc")
-for f in bin/puna include/puna.h share/puna/models/tiny-a/config.json share/man/man1/puna.1 \
+for f in bin/puna include/puna.h share/puna/models/demo.gguf share/man/man1/puna.1 \
     share/man/man1/puna-run.1 share/bash-completion/completions/puna; do
     [ -f "$root/$f" ] || fail "$f is not installed"
 done
@@ -36,7 +36,7 @@ for p in ask logits; do
 done
 
 export LD_LIBRARY_PATH=$libdir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-model=$root/share/puna/models/tiny-a
+model=$root/share/puna/models/demo.gguf
 "${run[@]}" "$tmp/logits" "$model" "Hello, world" >"$tmp/out" 2>"$tmp/err" || { cat "$tmp/err"; fail logits; }
 [ "$(wc -l <"$tmp/out")" -ge 3 ] || { cat "$tmp/out"; fail "logits printed too little"; }
 "${run[@]}" "$tmp/ask" "$model" "$src/tests/data/photo/cat.jpg" "What is this?" >"$tmp/out" 2>"$tmp/err" ||
@@ -45,6 +45,9 @@ grep -q 'tokens, first after' "$tmp/err" || { cat "$tmp/err"; fail "ask did not 
 "${run[@]}" "$tmp/ask" "$tmp/none" "$src/tests/data/photo/cat.jpg" x 2>"$tmp/err" && fail "no model, but no error"
 grep -q none "$tmp/err" || { cat "$tmp/err"; fail "the error does not name the model"; }
 "${run[@]}" "$root/bin/puna" --version >"$tmp/out" || fail "puna --version"
+# no model named: the installed one is found, also in a tree that was moved
+"${run[@]}" "$root/bin/puna" info --json >"$tmp/info" || fail "puna info without a model"
+grep -q "models/demo.gguf" "$tmp/info" || { cat "$tmp/info"; fail "puna info took another model"; }
 grep -qx "puna $PUNA_VERSION" "$tmp/out" || { cat "$tmp/out"; fail "puna has another version"; }
 
 # and everything can be taken back

@@ -61,6 +61,7 @@ EXTRA_DIST += \
 	tests/data/tiny-llama/model/tokenizer_config.json \
 	tests/oracle/README.md \
 	tests/oracle/compare.py \
+	tests/oracle/compare_demo.py \
 	tests/oracle/compare_gguf.py \
 	tests/oracle/compare_pictures.py \
 	tests/oracle/compare_tokens.py \
@@ -82,11 +83,11 @@ EXTRA_DIST += \
 EXTRA_DIST += \
 	tools/demo-model/README.md \
 	tools/demo-model/batches.py \
-	tools/demo-model/check.py \
 	tools/demo-model/export.py \
 	tools/demo-model/generate.py \
 	tools/demo-model/model.py \
 	tools/demo-model/score.py \
+	tools/demo-model/ship.py \
 	tools/demo-model/train.py \
 	tools/demo-model/vocabulary.py \
 	tools/demo-model/words.py

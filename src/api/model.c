@@ -66,15 +66,14 @@ static int demo_path(char *path, size_t size, struct puna_error *err)
         memcpy(path, env, strlen(env) + 1);
         return 0;
     }
-    static const char *const places[] = {PN_PKGDATADIR "/models/demo.gguf", PN_PKGDATADIR "/models/tiny-a"};
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-        if (strlen(places[i]) < size && !access(places[i], R_OK)) {
-            memcpy(path, places[i], strlen(places[i]) + 1);
-            return 0;
-        }
+    static const char place[] = PN_PKGDATADIR "/models/demo.gguf";
+    if (sizeof place <= size && !access(place, R_OK)) {
+        memcpy(path, place, sizeof place);
+        return 0;
+    }
     return pn_fail(err, PUNA_E_NOT_FOUND,
                    "no model was named, and the one that comes with puna is not installed at %s; "
-                   "name one: a Hugging Face directory, a .gguf file or an Ollama name", places[0]);
+                   "name one: a Hugging Face directory, a .gguf file or an Ollama name", place);
 }
 
 static int open_vocab(struct pn_vocab **out, struct pn_source *src, struct puna_error *err)

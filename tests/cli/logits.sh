@@ -25,9 +25,10 @@ while json "$data/cases.json" "cases.$i.name" >"$tmp/name" 2>/dev/null; do
     same "$name: raw ids" "$(tool stcat ints "$tmp/raw.safetensors" ids)" "$ids"
     cmp -s "$out" "$tmp/raw.safetensors" || fail "$name: --raw and --ids differ"
     i=$((i + 1))
+    [ -z "${PUNA_TEST_BRIEF:-}" ] || [ "$i" -lt 4 ] || break
 done
-[ "$i" -eq 13 ] || fail "$i cases instead of 13"
-same 'what the file holds' "$(tool stcat list "$out" | tr '\n' ' ')" 'logits F32 [24,528] ids I64 [24] '
+[ "$i" -eq "$([ -z "${PUNA_TEST_BRIEF:-}" ] && echo 13 || echo 4)" ] || fail "$i cases"
+same 'what the file holds' "$(tool stcat list "$out" | tr '\n' ' ')" "logits F32 [$(echo "$ids" | wc -w),528] ids I64 [$(echo "$ids" | wc -w)] "
 
 # the last case in other ways
 ok logits -m "$model" --ids "$list" "$@" --precise --hf-rows -o "$out"

@@ -16,8 +16,9 @@ while json "$data/cases.json" "cases.$i.name" >"$tmp/name" 2>/dev/null; do
     # end tokens (513, 520, 521) are never chosen here; the reference has none of them
     same "$(cat "$tmp/name"): greedy" "$(json "$tmp/out" tokens.ids)" "$(json "$data/cases.json" "cases.$i.greedy")"
     i=$((i + 1))
+    [ -z "${PUNA_TEST_BRIEF:-}" ] || [ "$i" -lt 4 ] || break
 done
-[ "$i" -eq 13 ] || fail "$i cases instead of 13"
+[ "$i" -eq "$([ -z "${PUNA_TEST_BRIEF:-}" ] && echo 13 || echo 4)" ] || fail "$i cases"
 
 # the chat template gives what the raw prompt gives
 ok run -m "$model" -i "$images/tall.png" -p 'Count.' --precise --temp 0 --ignore-eos -n 16 --json

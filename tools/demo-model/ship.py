@@ -6,7 +6,6 @@
 models/demo/demo.gguf       Q8_0, vision tower F16: what is installed
 models/demo/example.png     the picture of the README and of ./bootstrap demo
 tests/data/demo/            pictures of every form, and questions.tsv: pictures, question, and the answer puna gives
-doc/demo-loss.csv           the loss curve
 Questions are those of the held-out seed 901, in turn by kind, of which each token of the answer is far likelier than the next
 best: such answers do not hang on the last bit of a kernel. The answers are puna's, right or wrong; how many are right is printed.
 """
@@ -48,7 +47,6 @@ def main():
     os.makedirs(demo, exist_ok=True)
     model = os.path.join(demo, "demo.gguf")
     subprocess.run([puna, "quantize", os.path.join(out, "hub"), model, "--type", "Q8_0", "--force"], check=True)
-    shutil.copyfile(os.path.join(o.dir, "loss.csv"), os.path.join(TOP, "doc/demo-loss.csv"))
     shutil.rmtree(data, ignore_errors=True)
     os.makedirs(data)
     rows, right, i, wanted = [], 0, 0, list(KINDS)

@@ -2,7 +2,9 @@
 """The training network and puna against transformers: logits of whole conversations of every kind, in float32, and
 the greedy answers to their first questions.
 
-    check.py HUB_DIRECTORY; with PUNA=build/puna in the environment puna is checked too
+    compare_demo.py HUB_DIRECTORY [EACH]; with PUNA=build/puna in the environment puna is checked too
+
+EACH conversations of each form are compared (one to four tiles, two pictures, none); 10 make some 60 pictures.
 """
 import os
 import random
@@ -12,7 +14,7 @@ import tempfile
 import numpy as np
 import torch
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tests/oracle"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools/demo-model"))
 import puna  # noqa: E402
 from reference import Reference, load_safetensors  # noqa: E402
 
