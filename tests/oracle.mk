@@ -86,6 +86,7 @@ EXTRA_DIST += \
 	tools/demo-model/export.py \
 	tools/demo-model/generate.py \
 	tools/demo-model/model.py \
+	tools/demo-model/plot.py \
 	tools/demo-model/score.py \
 	tools/demo-model/ship.py \
 	tools/demo-model/train.py \

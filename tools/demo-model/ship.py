@@ -3,7 +3,7 @@
 
     PUNA=build/puna ship.py --dir /var/tmp/puna-demo
 
-models/demo/demo.gguf       Q8_0, vision tower F16: what is installed
+models/demo/demo.gguf       Q8_0, vision tower too: what is installed
 models/demo/example.png     the picture of the README and of ./bootstrap demo
 tests/data/demo/            pictures of every form, and questions.tsv: pictures, question, and the answer puna gives
 Questions are those of the held-out seed 901, in turn by kind, of which each token of the answer is far likelier than the next
@@ -46,7 +46,7 @@ def main():
     export.hub(os.path.join(out, "hub"), s["average"], os.path.join(o.dir, "tokenizer"))
     os.makedirs(demo, exist_ok=True)
     model = os.path.join(demo, "demo.gguf")
-    subprocess.run([puna, "quantize", os.path.join(out, "hub"), model, "--type", "Q8_0", "--force"], check=True)
+    subprocess.run([puna, "quantize", os.path.join(out, "hub"), model, "--type", "Q8_0", "--vision", "Q8_0", "--force"], check=True)
     shutil.rmtree(data, ignore_errors=True)
     os.makedirs(data)
     rows, right, i, wanted = [], 0, 0, list(KINDS)
@@ -66,7 +66,7 @@ def main():
             for n in names:
                 os.remove(os.path.join(data, n))
             continue
-        rows.append((",".join(names), q, text))
+        rows.append((",".join(names) or "-", q, text))
         right += text == a
         wanted.pop(0)
     with open(os.path.join(data, "questions.tsv"), "w") as f:
