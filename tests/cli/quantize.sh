@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # puna quantize: every type end to end, the layouts, what is refused, and that nothing half-done is left.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
+not_brief
 llama=$src/tests/data/tiny-llama
 out=$tmp/out.gguf
 
