@@ -5,10 +5,11 @@ import random
 import numpy as np
 import torch
 
-from generate import BATCHES, GRID_OF_MARK, MARKS, RATIOS, TILE, sample, tiles_of
+from generate import BATCHES, GRID_OF_MARK, RATIOS, SCENES, TILE, one_picture, sample, tiles_of
 from vocabulary import IMAGE, PAD
 
 LENGTH = 128
+SEEN = SCENES + ("text",) * 3  # letters take longest to learn
 TURN = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
 SYSTEM = "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: {}\n\n<|eot_id|>"
 
@@ -33,6 +34,33 @@ def tokens(tok, s, rng):
     return ids, owner, used
 
 
+def mark_index(ratio, x, y, c):
+    """(tile, patch, class) of a mark; what fell over the edge counts for the patch at the edge."""
+    step = TILE // GRID_OF_MARK
+    gx = min(max(int(x // step), 0), ratio[1] * GRID_OF_MARK - 1)
+    gy = min(max(int(y // step), 0), ratio[0] * GRID_OF_MARK - 1)
+    return gy // GRID_OF_MARK * ratio[1] + gx // GRID_OF_MARK, gy % GRID_OF_MARK * GRID_OF_MARK + gx % GRID_OF_MARK, c
+
+
+def stacked(marks):
+    """int64 [n][4]: picture, tile, patch, class"""
+    return torch.from_numpy(np.concatenate([np.insert(m, 0, i, 1) for i, m in enumerate(marks)]).astype(np.int64))
+
+
+def pictures(seed, number, size):
+    """Pictures and marks alone, for the first part of the training: full of things, most on four tiles."""
+    rng = random.Random(f"pictures {seed} {number}")
+    form = rng.choice("1111122244")
+    ratio = rng.choice([r for r in RATIOS if r[0] * r[1] == int(form)] + ([(2, 2)] if form == "4" else []))
+    tiles, marks = [], []
+    for i in range(size * 2 // int(form)):
+        img, _, _, m = one_picture(rng, ratio, rng.choice(SEEN), False, full=rng.random() < 0.8)
+        tiles.append(tiles_of(img, ratio))
+        marks.append(np.unique([mark_index(ratio, *a) for a in m], axis=0))
+    return dict(form="see " + form, tiles=torch.from_numpy(np.stack(tiles)), ratio=torch.tensor([RATIOS.index(ratio) + 1] * len(tiles)),
+                marks=stacked(marks))
+
+
 def make(tok, seed, number, size):
     """A dictionary of tensors: ids and owner [B,L], tiles [pictures,t,S,S,3], ratio [pictures], seen [B,L,K], marks."""
     form = random.Random(f"{seed} {number}").choice(BATCHES)
@@ -47,18 +75,12 @@ def make(tok, seed, number, size):
         for img, r, m in zip(s["images"], s["ratios"], s["marks"]):
             tiles.append(tiles_of(img, r))
             ratio.append(RATIOS.index(r) + 1)
-            y = np.zeros((r[0] * r[1], GRID_OF_MARK, GRID_OF_MARK, len(MARKS)), bool)
-            step = TILE // GRID_OF_MARK
-            for px, py, c in m:
-                gx, gy = int(px // step), int(py // step)
-                if 0 <= gx < r[1] * GRID_OF_MARK and 0 <= gy < r[0] * GRID_OF_MARK:
-                    y[gy // GRID_OF_MARK * r[1] + gx // GRID_OF_MARK, gy % GRID_OF_MARK, gx % GRID_OF_MARK, c] = True
-            marks.append(y.reshape(r[0] * r[1], -1, len(MARKS)))
+            marks.append(np.unique([mark_index(r, *a) for a in m], axis=0) if m else np.zeros((0, 3), int))
     n = -(-max(len(r[0]) for r in rows) // 16) * 16
     out = dict(form=form, turns=turns, ids=torch.tensor([r[0] + [PAD] * (n - len(r[0])) for r in rows]),
                owner=torch.tensor([r[1] + [-1] * (n - len(r[1])) for r in rows]))
     if tiles:
-        out.update(tiles=torch.from_numpy(np.stack(tiles)), ratio=torch.tensor(ratio), marks=torch.from_numpy(np.stack(marks)))
+        out.update(tiles=torch.from_numpy(np.stack(tiles)), ratio=torch.tensor(ratio), marks=stacked(marks))
         per = 2 if form == "pair" else 1
         t = out["tiles"].shape[1]
         keys = GRID_OF_MARK ** 2 + 1
@@ -78,8 +100,10 @@ def make(tok, seed, number, size):
 
 
 class Batches(torch.utils.data.Dataset):
-    def __init__(self, directory, seed, size):
-        self.directory, self.seed, self.size, self.tok = directory, seed, size, None
+    """The first `see` are pictures alone, all others conversations."""
+
+    def __init__(self, directory, seed, size, see):
+        self.directory, self.seed, self.size, self.see, self.tok = directory, seed, size, see, None
 
     def __getitem__(self, number):
         if self.tok is None:
@@ -87,4 +111,4 @@ class Batches(torch.utils.data.Dataset):
 
             torch.set_num_threads(1)
             self.tok = vocabulary.load(self.directory)
-        return make(self.tok, self.seed, number, self.size)
+        return pictures(self.seed, number, self.size) if number < self.see else make(self.tok, self.seed, number, self.size)

@@ -27,17 +27,21 @@ HELD_OUT = 900  # seeds from here on draw handwritten digits that training never
 
 FONT_DIR = "/usr/share/fonts/truetype/"
 FONTS = [FONT_DIR + f for f in (
-    "dejavu/DejaVuSans.ttf", "dejavu/DejaVuSans-Bold.ttf", "dejavu/DejaVuSansMono.ttf", "dejavu/DejaVuSansMono-Bold.ttf",
-    "dejavu/DejaVuSerif.ttf", "dejavu/DejaVuSerif-Bold.ttf", "liberation/LiberationSans-Regular.ttf",
-    "liberation/LiberationSans-Bold.ttf", "liberation/LiberationSans-Italic.ttf", "liberation/LiberationSerif-Regular.ttf",
-    "liberation/LiberationSerif-Bold.ttf", "liberation/LiberationMono-Regular.ttf", "liberation/LiberationMono-Bold.ttf",
-    "freefont/FreeSans.ttf", "freefont/FreeSansBold.ttf", "freefont/FreeSerif.ttf", "freefont/FreeSerifBold.ttf",
-    "freefont/FreeMonoBold.ttf")]
+    "dejavu/DejaVuSans.ttf", "dejavu/DejaVuSans-Bold.ttf", "dejavu/DejaVuSansMono-Bold.ttf", "dejavu/DejaVuSerif-Bold.ttf",
+    "liberation/LiberationSans-Regular.ttf", "liberation/LiberationSans-Bold.ttf", "liberation/LiberationSerif-Bold.ttf",
+    "liberation/LiberationMono-Bold.ttf", "freefont/FreeSansBold.ttf", "freefont/FreeSerifBold.ttf")]
 
-CHARS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-MARKS = {m: i for i, m in enumerate(
-    [*CHARS, *("shape " + s for s in SHAPES), *("colour " + c for c in COLOURS), *("hand %d" % d for d in range(10)),
-     "bar top", "bar foot"])}
+CHARS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.:$%"
+PLACES = [["top left", "top", "top right"], ["left", "centre", "right"], ["bottom left", "bottom", "bottom right"]]
+STEPS = (1, 2, 10)  # of a chart's axis: bars have 1 to 10 of them
+RANKS = ("largest", "smallest", "leftmost", "rightmost", "topmost", "bottommost")
+# A mark joins what a question will ask for together: which character it is and the how-manieth of its word.
+MARKS = {m: i for i, m in enumerate([
+    *(f"char {c} {k}" for c in CHARS for k in range(8)), *(f"line {i}" for i in range(3)), *("ink " + c for c in COLOURS),
+    *(f"{c} {s}" for c in COLOURS for s in SHAPES), *("at " + p for r in PLACES for p in r), *RANKS, *(f"of {n}" for n in range(1, 7)),
+    *(f"hand {d} {k}" for d in range(10) for k in range(5)),
+    *(f"bar {v}" for v in sorted({v * s for v in range(1, 11) for s in STEPS})), *("label " + l for l in LABELS), "highest", "lowest",
+    *("a " + c for c in CHARS), *(f"place {k}" for k in range(8))])}  # each half of "char" again: it is learned sooner
 
 
 @functools.lru_cache(maxsize=4096)
@@ -81,8 +85,8 @@ class Canvas:
     def poly(self, pts, fill, outline=None):
         self.draw.polygon([(x * self.k, y * self.k) for x, y in pts], fill=fill, outline=outline)
 
-    def text(self, x, y, s, path, size, fill, angle=0.0, anchor="mm"):
-        """s centred at x, y (anchor 'mm') or as PIL's anchors say (without an angle)."""
+    def text(self, x, y, s, path, size, fill, angle=0.0, anchor="mm", line=None, colour=None):
+        """s centred at x, y (anchor 'mm') or as PIL's anchors say (without an angle). Marked when it is the line-th of its kind."""
         f = font(path, max(6, round(size * self.k)))
         width = f.getlength(s)
         if angle == 0:
@@ -96,13 +100,20 @@ class Canvas:
             m = m.rotate(angle, Image.BILINEAR)
             self.img.paste(fill, (round(x * self.k) - half, round(y * self.k) - half), m)
             left = -width / 2
+        if line is None:
+            return
         c, sn = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         at = left
-        for ch in s:
+        for i, ch in enumerate(s):
             step = f.getlength(ch)
             mid = (at + step / 2) / self.k
-            if ch in CHARS:
-                self.mark(x + mid * c, y - mid * sn, ch)
+            where = x + mid * c, y - mid * sn
+            k = min(i, 7)
+            for m in (f"char {ch} {k}", "a " + ch, f"place {k}"):
+                self.mark(*where, m)
+            if line < 3:
+                self.mark(*where, f"line {line}")
+            self.mark(*where, "ink " + colour)
             at += step
 
     def done(self, factor):
@@ -143,8 +154,10 @@ def put_shape(cv, rng, s):
             cv.draw.ellipse(box, outline=fill, width=max(1, round(r * k * 0.36)))
     else:
         cv.poly(shape_points(s["shape"], x, y, r, math.radians(rng.uniform(-9, 9))), fill)
-    cv.mark(x, y, "shape " + s["shape"])
-    cv.mark(x, y, "colour " + s["colour"])
+    cv.mark(x, y, f"{s['colour']} {s['shape']}")
+    at = place(x, y, cv.w, cv.h)
+    if at:
+        cv.mark(x, y, "at " + at)
 
 
 def background(rng, plain=0.5):
@@ -169,7 +182,7 @@ def place(x, y, w, h):
     c, r = third(x, w), third(y, h)
     if c is None or r is None:
         return None
-    return [["top left", "top", "top right"], ["left", "centre", "right"], ["bottom left", "bottom", "bottom right"]][r][c]
+    return PLACES[r][c]
 
 
 def count_word(n, what):
@@ -211,6 +224,11 @@ def shapes_scene(rng, w, h, k, count=None):
     for s in out:
         put_shape(cv, rng, s)
     n = len(out)
+    for s in out:
+        cv.mark(s["x"], s["y"], f"of {n}")
+    for rank, key in zip(RANKS if n > 1 else (), ("-r", "r", "x", "-x", "y", "-y")):
+        s = min(out, key=lambda s: -s[key[1]] if key[0] == "-" else s[key])
+        cv.mark(s["x"], s["y"], rank)
     name = lambda s: f"{s['colour']} {s['shape']}"
     names = [name(s) for s in out]
     shapes, colours = [s["shape"] for s in out], [s["colour"] for s in out]
@@ -307,38 +325,34 @@ def a_text(rng, longest):
     while True:
         if r < 0.62:
             s = rng.choice(WORDS)
-            s = rng.choice((s.upper(), s.upper(), s, s.capitalize()))
-            kind = "word"
-        elif r < 0.72:
-            s = "".join(rng.choice("ABCDEFGHJKLMNPRSTUVWXYZ") for _ in range(rng.randint(2, 4)))
-            if rng.random() < 0.5:
-                s += "".join(rng.choice("0123456789") for _ in range(rng.randint(1, 2)))
+            s = rng.choice((s.upper(), s.upper(), s.upper(), s, s.capitalize()))
             kind = "word"
         else:
             a = rng.randint(0, 99)
-            s = rng.choice((str(a), str(rng.randint(100, 9999)), str(rng.randint(0, 99999)), f"{a}.{rng.randint(0, 9)}",
+            s = rng.choice((str(a), str(rng.randint(100, 9999)), str(rng.randint(0, 9999)), f"{a}.{rng.randint(0, 9)}",
                             f"{rng.randint(0, 23)}:{rng.randint(0, 59):02d}", f"${a}", f"{a}%"))
             kind = "number"
         if len(s) <= longest:
             return s, kind
 
 
-def text_scene(rng, w, h, k, lines=None, only=None):
+def text_scene(rng, w, h, k, lines=None, only=None, full=False):
     bname, brgb = background(rng, 0.4)
     cv = Canvas(rng, w, h, brgb, k)
-    n = lines or (1 if h < 130 and rng.random() < 0.7 else rng.choice((1, 2, 2, 3)) if h >= 130 else 2)
-    n = min(n, max(1, int(h // 34)))
+    n = lines or (9 if full else 1 if h < 130 and rng.random() < 0.7 else rng.choice((1, 2, 2, 3)) if h >= 130 else 2)
+    n = min(n, max(1, int(h // (25 if full else 34))))
+    longest = max(2, min(9, int(w // 13)))
     band = h / n
     got = []
     for i in range(n):
-        s, kind = a_text(rng, max(2, min(9, int(w // 10))))
+        s, kind = a_text(rng, longest)
         while only and kind != only:
-            s, kind = a_text(rng, max(2, min(9, int(w // 10))))
+            s, kind = a_text(rng, longest)
         path = rng.choice(FONTS)
         unit = font(path, 100).getlength(s) / 100
         fit = min((w - 8) / unit, band * 0.62)
-        size = rng.uniform(max(min(fit, 13), fit * 0.55), min(fit, 60))
-        angle = 0.0 if rng.random() < 0.45 else rng.uniform(-25, 25)
+        size = rng.uniform(max(min(fit, 17), fit * 0.6), min(fit, 60))
+        angle = 0.0 if rng.random() < 0.55 else rng.uniform(-15, 15)
         wide, tall = unit * size, size
         for _ in range(2):  # turned text must stay inside its band
             a = math.radians(abs(angle))
@@ -352,9 +366,11 @@ def text_scene(rng, w, h, k, lines=None, only=None):
         x = rng.uniform(bw / 2 + 2, max(bw / 2 + 2, w - bw / 2 - 2))
         y = i * band + rng.uniform(min(bh / 2 + 1, band / 2), max(band / 2, band - bh / 2 - 1))
         colour, rgb = ink(rng, brgb)
-        cv.text(x, y, s, path, size, rgb, angle)
+        cv.text(x, y, s, path, size, rgb, angle, line=i, colour=colour)
         got.append((s, kind, colour))
     qa = []
+    if full:
+        return cv, qa, None
     pick = rng.choice
     hue = lambda: pick(("colour", "color"))
     add = lambda kind, q, a: qa.append((q, a, kind))
@@ -396,14 +412,14 @@ def chart_scene(rng, w, h, k):
     labels = rng.sample(pool, n)
     if rng.random() < 0.5:
         labels.sort(key=pool.index)
-    step = rng.choice((1, 1, 2, 5, 10))
+    step = rng.choice(STEPS)
     values = [rng.randint(1, 10) * step for _ in range(n)]
     one = rng.random() < 0.3
     cols = []
     for _ in range(n):
         cols.append(cols[0] if one and cols else ink(rng, back, [c for c, _ in cols] if not one else ()) if len(cols) < 6 else cols[0])
     path = rng.choice([f for f in FONTS if "Serif" not in f and "Italic" not in f])
-    size = max(9.0, min(14.0, min(w, h) * 0.095))
+    size = max(10.5, min(16.0, min(w, h) * 0.11))
     x0, y0 = size * 1.75, h - size * 1.45
     y1 = size * 0.75
     unit = (y0 - y1) / (10 * step)
@@ -424,9 +440,11 @@ def chart_scene(rng, w, h, k):
         xb = xa + wide * part
         cv.draw.rectangle([xa * k, (y0 - v * unit) * k, xb * k, y0 * k], fill=rgb)
         cv.text((xa + xb) / 2, y0 + size * 0.72, l, path, size if len(l) == 1 else min(size, wide / len(l) * 1.5), line)
-        cv.mark((xa + xb) / 2, y0 - v * unit + 1, "bar top")
-        cv.mark((xa + xb) / 2, y0 - 1, "bar foot")
-        cv.mark((xa + xb) / 2, (y0 - v * unit + 2), "colour " + colour)
+        # all that is known of a bar is told at its top and at its label
+        for y in (y0 - v * unit + 1, y0 + size * 0.72):
+            for m in (f"bar {v}", "label " + l, "ink " + colour, *(["highest"] if v == max(values) else []),
+                      *(["lowest"] if v == min(values) else [])):
+                cv.mark((xa + xb) / 2, y, m)
     cv.draw.line([x0 * k, (y1 - 3) * k, x0 * k, y0 * k, (w - 2) * k, y0 * k], fill=line, width=max(1, int(k)))
     qa = []
     pick = rng.choice
@@ -480,7 +498,7 @@ def digits_scene(rng, w, h, k, held_out, count=None):
         x = cell * (i + 0.5) + rng.uniform(-1, 1) * (cell - s) / 2
         y = rng.uniform(s / 2, h - s / 2) if n == 1 else h / 2 + rng.uniform(-1, 1) * min(s * 0.25, (h - s) / 2)
         cv.img.paste(pen, (round((x - s / 2) * k), round((y - s / 2) * k)), m)
-        cv.mark(x, y, "hand %d" % labels[j])
+        cv.mark(x, y, f"hand {labels[j]} {i}")
         got.append(int(labels[j]))
     qa = []
     pick = rng.choice
@@ -509,17 +527,17 @@ def digits_scene(rng, w, h, k, held_out, count=None):
     return cv, qa, dict(kind="digits", text=text, value=int(text))
 
 
-SCENES = ("shapes",) * 3 + ("text",) * 4 + ("chart",) * 2 + ("digits",)
+SCENES = ("shapes",) * 3 + ("text",) * 3 + ("chart",) * 2 + ("digits",) * 2
 
 
-def scene(rng, what, w, h, k, held_out):
+def scene(rng, what, w, h, k, held_out, full):
     if what == "shapes":
-        return shapes_scene(rng, w, h, k)
+        return shapes_scene(rng, w, h, k, rng.randint(4, 6) if full else None)
     if what == "text":
-        return text_scene(rng, w, h, k)
+        return text_scene(rng, w, h, k, full=full)
     if what == "chart":
         return chart_scene(rng, w, h, k)
-    return digits_scene(rng, w, h, k, held_out)
+    return digits_scene(rng, w, h, k, held_out, max(1, min(5, int(w // 30))) if full else None)
 
 
 def canvas_for(height, width, tile=TILE):
@@ -537,11 +555,11 @@ def fit(height, width, ratio, tile=TILE):
     return (min(math.floor(height * sw) or 1, th), tw) if sw < sh else (th, min(math.floor(width * sh) or 1, tw))
 
 
-def draw_size(rng, ratio):
+def draw_size(rng, ratio, full=False):
     """Final size, and by how much the picture itself is larger or smaller."""
     th, tw = ratio
     while True:
-        full = rng.random() < 0.4
+        full = full or rng.random() < 0.4
         h = th * TILE if full else rng.randint((th - 1) * TILE + (58 if th == 1 else 12), th * TILE)
         w = tw * TILE if full else rng.randint((tw - 1) * TILE + (58 if tw == 1 else 12), tw * TILE)
         f = rng.uniform(1.1, 2.6) if rng.random() < 0.15 else 1.0
@@ -550,11 +568,12 @@ def draw_size(rng, ratio):
             return w, h, f
 
 
-def one_picture(rng, ratio, what, held_out):
-    w, h, f = draw_size(rng, ratio)
+def one_picture(rng, ratio, what, held_out, full=False):
+    """full: as many things as fit, for the marks' sake; there may be no questions then."""
     if what == "chart" and ratio == (4, 1):
         what = "text"
-    cv, qa, facts = scene(rng, what, w, h, 2 * f if f > 1 else 2, held_out)
+    w, h, f = draw_size(rng, ratio, what == "chart")  # axes want room
+    cv, qa, facts = scene(rng, what, w, h, 2 * f if f > 1 else 2, held_out, full)
     img = cv.done(f)
     fh, fw = fit(img.height, img.width, ratio)
     return img, qa, facts, [(x / w * fw, y / h * fh, c) for x, y, c in cv.marks]
@@ -600,7 +619,7 @@ def pair_sample(rng, held_out, ratio):
         qa, qb = rng.sample(a[1], min(n, len(a[1]))), rng.sample(b[1], len(b[1]))
         turns = [("<|image|>" + qa[0][0], qa[0][1], qa[0][2]), *qa[1:], ("<|image|>" + qb[0][0], qb[0][1], qb[0][2]), *qb[1:]]
         return [a[0], b[0]], turns, [a[3], b[3]]
-    what = pick(("shapes", "shapes", "count", "number", "digits", "word"))
+    what = pick(("shapes", "shapes", "shapes", "count", "count", "digits", "digits", "number", "word"))
     pics = []
     state = []
     same = pick((True, False))
@@ -620,7 +639,7 @@ def pair_sample(rng, held_out, ratio):
                 path = pick(FONTS)
                 size = min((w - 8) / (font(path, 100).getlength(want) / 100), h * 0.6, 50) * rng.uniform(0.7, 1)
                 colour, rgb = ink(rng, brgb)
-                cv.text(w / 2, h * rng.uniform(0.4, 0.6), want, path, size, rgb)
+                cv.text(w / 2, h * rng.uniform(0.4, 0.6), want, path, size, rgb, line=0, colour=colour)
                 fa = dict(kind="text", got=[(want, what, colour)])
         else:
             while True:

@@ -74,6 +74,49 @@ def shapes():
     return s
 
 
+PLACE = VHD  # how many of the encoder's features start as the place of a patch; the others start as what is in it
+NEAR = [[(0, -1), (0, 1), (-1, 0), (1, 0)], [(0, -1), (0, 1), (-1, 0), (1, 0)], [(0, -2), (0, 2), (0, -1), (0, 1)]]
+
+
+def waves(at):
+    """[n, 2] places in patches -> [n, PLACE]: sines, then cosines, of 16 wavelengths for y and for x."""
+    f = 2 * math.pi / torch.logspace(math.log10(2.2), math.log10(24), PLACE // 4)
+    a = (at[:, :, None] * f).flatten(1)
+    return math.sqrt(2) * torch.cat([a.sin(), a.cos()], 1)
+
+
+def filters(g):
+    """[VD, 3, S, S]: the low frequencies of a patch, brought to about the same size each, mixed; nothing for the places."""
+    n, content = V["patch_size"], VD - PLACE
+    k = torch.arange(n).float()
+    cos = torch.cos(math.pi * (k + 0.5) * k[:, None] / n) * math.sqrt(2 / n)
+    cos[0] /= math.sqrt(2)
+    pairs = sorted(((u + 1) * (v + 1), u, v) for u in range(n) for v in range(n))
+    w = []
+    for hue, size, many in (((1, 1, 1), 16, content // 2), ((1, -1, 0), 4, content // 4), ((1, 1, -2), 4, content // 4)):
+        hue = torch.tensor(hue).float()
+        for far, u, v in pairs[:many]:
+            usual = 60 if far == 1 and size == 16 else size / far  # what such a coefficient measures in these pictures
+            w.append((hue / hue.norm())[:, None, None] * torch.outer(cos[u], cos[v]) * 0.8 * usual ** -0.8)
+    turn = torch.linalg.qr(torch.randn(content, content, generator=g))[0]
+    return F.pad((turn @ torch.stack(w).flatten(1)).view(content, 3, n, n), (0, 0, 0, 0, 0, 0, 0, PLACE))
+
+
+def neighbours(steps, g):
+    """q and k weights with which head h starts by looking one of `steps` further, by the angle between two places."""
+    f = 2 * math.pi / torch.logspace(math.log10(2.2), math.log10(24), PLACE // 4)
+    q, k = (0.1 * torch.randn(VD, VD, generator=g) / math.sqrt(VD) for _ in range(2))
+    half = PLACE // 2
+    for h, step in enumerate(steps):
+        a = torch.cat([step[0] * f, step[1] * f])
+        turn = torch.zeros(PLACE, PLACE)  # (sin, cos)(at) -> (sin, cos)(at + step)
+        i = torch.arange(half)
+        turn[i, i], turn[i, half + i], turn[half + i, i], turn[half + i, half + i] = a.cos(), a.sin(), -a.sin(), a.cos()
+        q[h * VHD:(h + 1) * VHD, VD - PLACE:] += 1.4 * turn
+        k[h * VHD:(h + 1) * VHD, VD - PLACE:] += 1.4 * torch.eye(PLACE)
+    return q, k
+
+
 def initial(seed):
     """hub name -> parameter; plus the second target's head, which is not part of the model."""
     g = torch.Generator().manual_seed(seed)
@@ -86,17 +129,24 @@ def initial(seed):
         elif "norm" in name:
             w = torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
         elif name == "marks.bias":
-            w = torch.full(shape, -5.0)
+            w = torch.full(shape, -6.0)
         elif name.endswith("bias"):
             w = torch.zeros(shape)
         elif name in TABLES:
-            w = 0.2 * n.view(len(RATIOS) + 1, 4, -1)
+            w = 0.1 * n.view(len(RATIOS) + 1, 4, -1)
+            if name.endswith("tile_embedding.weight"):  # where on the whole canvas
+                cell = torch.cartesian_prod(torch.arange(GRID), torch.arange(GRID))
+                for i, (a, b) in enumerate(RATIOS):
+                    for t in range(a * b):
+                        w[i + 1, t].view(P, VD)[1:, -PLACE:] = waves(cell + torch.tensor([t // b, t % b]) * GRID) / math.tanh(0.5)
             w[0] = 0
             for i, (a, b) in enumerate(RATIOS):
                 w[i + 1, a * b:] = 0  # as in the real checkpoints
             w = w.view(shape)
         elif "embedding" in name and "patch" not in name:
             w = 0.3 * n
+            if name.endswith("positional_embedding.embedding"):
+                w[:, -PLACE:] = 0
         elif "embed_tokens" in name:
             w = 0.5 * n
         else:
@@ -106,6 +156,13 @@ def initial(seed):
             if "lm_head" in name or "marks" in name:
                 w *= 0.3
         out[name] = w.contiguous().requires_grad_()
+    # What a convolution would start with: patches told by their frequencies, and heads that look at the neighbours.
+    # From random weights both have to be found first, which takes longer than all the rest.
+    with torch.no_grad():
+        out[VM + "patch_embedding.weight"].copy_(filters(g))
+        for i, steps in enumerate(NEAR):
+            for c, w in zip("qk", neighbours(steps, g)):
+                out[f"{VM}transformer.layers.{i}.self_attn.{c}_proj.weight"].copy_(w)
     return out
 
 
@@ -146,8 +203,8 @@ class Net:
     def rms(self, x, name):
         return F.rms_norm(x, x.shape[-1:], self.w[name], T["rms_norm_eps"])
 
-    def vision(self, tiles, ratio):
-        """tiles uint8 [B,t,S,S,3], ratio ids [B] -> [B, t*P, D]"""
+    def vision(self, tiles, ratio, alone=False):
+        """tiles uint8 [B,t,S,S,3], ratio ids [B] -> [B, t*P, D]. alone: as if there were no empty tiles, for half the time."""
         p, w, dt = self.p, self.w, self.dtype
         b, t = tiles.shape[:2]
         s = V["patch_size"]
@@ -161,7 +218,7 @@ class Net:
         g = gate(VM + "gated_positional_embedding.gate")
         pos = (1 - g) * w[VM + "gated_positional_embedding.embedding"]
         x = x + pos + g * table(VM + "gated_positional_embedding.tile_embedding.weight")
-        if t < 4:  # all empty tiles are one
+        if t < 4 and not alone:  # all empty tiles are one
             empty = torch.cat([w[VM + "class_embedding"][None], torch.zeros(P - 1, VD, dtype=dt)]) + pos
             x = torch.cat([x, empty.expand(b, 1, P, VD)], 1)
         x = F.layer_norm(x, (VD,), w[VM + "layernorm_pre.weight"], w[VM + "layernorm_pre.bias"], 1e-5)
@@ -170,7 +227,7 @@ class Net:
         fill = torch.zeros(tt, P + 1, dtype=torch.bool)
         fill[:, P] = True
         many = torch.where(fill, float(FILL), 1.0)
-        if t < 4:
+        if t < 4 and not alone:
             fill[t] = True
             many[t] *= 4 - t
         fill, many = fill.view(-1), many.view(-1)
@@ -183,7 +240,7 @@ class Net:
             x = self.vlayer(x, f"{VM}transformer.layers.{i}.", bias, False)
         x = F.layer_norm(x, (VD,), w[VM + "layernorm_post.weight"], w[VM + "layernorm_post.bias"], 1e-5)
         post = gate(VM + "post_tile_positional_embedding.gate") * table(VM + "post_tile_positional_embedding.embedding.weight")
-        if t < 4:
+        if t < 4 and not alone:
             post = F.pad(post, (0, 0, 0, 0, 0, 1))
         x = (x.view(b, tt, P + 1, VD) + post).view(b, n, VD)
         for i in range(V["num_global_layers"]):

@@ -3,7 +3,8 @@
 
     train.py --dir /var/tmp/puna-demo
 
-Everything it needs to go on is in DIR/state.pt, written every ten minutes and at SIGTERM. The learning rate is held,
+Everything it needs to go on is in DIR/state.pt, written every ten minutes and at SIGTERM. First the
+vision encoder alone learns what lies in which patch (--see steps), then all of it learns to answer. The learning rate is held,
 and falls in the last third of the steps; a run that has come to its end can be given more steps: it starts again from
 DIR/state-held.pt, the state before the fall. DIR/loss.csv and DIR/score.csv are the curves. What step comes when does
 not depend on the clock, so a run that was stopped and went on is the same run.
@@ -25,23 +26,23 @@ import torch.nn.functional as F
 
 import vocabulary
 from batches import Batches, make
-from generate import HELD_OUT
-from model import LM, Net, initial
+from generate import CHARS, HELD_OUT
+from model import LM, VM, Net, initial
 
 FALL = 0.67  # part of the steps after which the learning rate falls
 
 
 class Optimizer:
-    """Muon for the matrices inside layers (their update is made orthogonal), Adam for everything else. One learning rate:
-    both kinds of update are brought to the same size."""
+    """Muon for the matrices inside layers and the patch embedding (their update is made orthogonal), Adam for everything
+    else. One learning rate: both kinds of update are brought to about the same size."""
 
     def __init__(self, params):
         self.params = params
-        inside = lambda n, w: w.ndim == 2 and (".layers." in n or n == "multi_modal_projector.weight")
+        inside = lambda n, w: ".layers." in n and w.ndim == 2 or n in ("multi_modal_projector.weight", VM + "patch_embedding.weight")
         shapes = collections.defaultdict(list)
         for n, w in params.items():
             if inside(n, w):
-                shapes[tuple(w.shape)].append(n)
+                shapes[w.flatten(1).shape].append(n)
         self.groups = list(shapes.values())
         self.single = [n for n, w in params.items() if not inside(n, w)]
         self.m = {n: torch.zeros_like(w, requires_grad=False) for n, w in params.items()}
@@ -53,10 +54,13 @@ class Optimizer:
         self.step_count += 1
         k = self.step_count
         for names in self.groups:
-            g = torch.stack([self.grad(n) for n in names])
-            m = torch.stack([self.m[n] for n in names]).lerp_(g, 0.05)
+            names = [n for n in names if self.params[n].grad is not None]
+            if not names:
+                continue
+            g = torch.stack([self.params[n].grad.flatten(1) for n in names])
+            m = torch.stack([self.m[n].flatten(1) for n in names]).lerp_(g, 0.05)
             for n, a in zip(names, m):
-                self.m[n].copy_(a)
+                self.m[n].copy_(a.view_as(self.m[n]))
             x = g.lerp_(m, 0.95).bfloat16()  # Nesterov
             tall = x.shape[-2] > x.shape[-1]
             x = x.mT if tall else x
@@ -64,18 +68,16 @@ class Optimizer:
             for _ in range(5):
                 a = x @ x.mT
                 x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
-            x = (x.mT if tall else x).float() * (0.2 * max(x.shape[-2:]) ** 0.5)
+            x = (x.mT if tall else x).float() * (0.4 * max(x.shape[-2:]) ** 0.5)
             for n, u in zip(names, x):
-                self.params[n].mul_(1 - lr * 0.03).sub_(u, alpha=lr)
+                self.params[n].mul_(1 - lr * 0.03).sub_(u.view_as(self.m[n]), alpha=lr)
         for n in self.single:
-            p, g = self.params[n], self.grad(n)
+            p, g = self.params[n], self.params[n].grad
+            if g is None:  # a step without any picture, or without any text
+                continue
             self.m[n].lerp_(g, 0.1)
             self.v[n].lerp_(g * g, 0.02)
-            p.sub_((self.m[n] / (1 - 0.9 ** k)) / ((self.v[n] / (1 - 0.98 ** k)).sqrt() + 1e-10), alpha=lr)
-
-    def grad(self, name):
-        w = self.params[name]
-        return torch.zeros_like(w) if w.grad is None else w.grad  # a step without any picture
+            p.sub_((self.m[n] / (1 - 0.9 ** k)) / ((self.v[n] / (1 - 0.98 ** k)).sqrt() + 1e-10), alpha=0.5 * lr)
 
     def state(self):
         return dict(m=self.m, v=self.v, step=self.step_count)
@@ -91,17 +93,27 @@ def forward(net, b):
     """Mean loss of an answer's token, the second target's loss, and logits and places of the answers."""
     states = marks = None
     if "tiles" in b:
-        states = net.vision(b["tiles"], b["ratio"])
-        y = b["marks"]
-        t = states.view(len(y), y.shape[1], -1, states.shape[-1])[:, :, 1:]
-        marks = F.binary_cross_entropy_with_logits(F.linear(t, net.w["marks.weight"], net.w["marks.bias"]).float(), y.float(),
-                                                   reduction="sum") / max(1, int(y.sum()))
+        states = net.vision(b["tiles"], b["ratio"], "ids" not in b)
+        n, t = b["tiles"].shape[:2]
+        y = F.linear(states.view(n, t, -1, states.shape[-1])[:, :, 1:], net.w["marks.weight"], net.w["marks.bias"])
+        # cross-entropy of yes or no, summed over everything that could be in a patch
+        marks = (F.softplus(y).float().sum() - y[tuple(b["marks"].T)].float().sum()) / max(1, len(b["marks"]))
+        if "ids" not in b:
+            return None, marks, y, None
         states = states.view(len(b["ids"]), -1, states.shape[-1])
     h = net.text(b["ids"][:, :-1], states, b["seen"][:, :-1] if states is not None else None)
     at = b["owner"][:, 1:] >= 0
     logits = net.logits(h[at])
     loss = F.cross_entropy(logits, b["ids"][:, 1:][at])
     return loss, marks, logits, at
+
+
+@torch.no_grad()
+def letters(y, marks):
+    """The part of the printed characters that are the likeliest of all at their patch and place in the word."""
+    at = marks[marks[:, 3] < 8 * len(CHARS)]
+    said = y[at[:, 0], at[:, 1], at[:, 2], :8 * len(CHARS)].view(-1, len(CHARS), 8)[torch.arange(len(at)), :, at[:, 3] % 8].argmax(-1)
+    return float((said == at[:, 3] // 8).float().mean()) if len(at) else float("nan")
 
 
 @torch.no_grad()
@@ -153,7 +165,8 @@ def save(path, net, average, opt, seconds, seen):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--dir", default="/var/tmp/puna-demo")
-    p.add_argument("--steps", type=int, default=16000, help="steps in all, about a second each on two fast cores")
+    p.add_argument("--steps", type=int, default=7500, help="steps in all, about a second of one core each")
+    p.add_argument("--see", type=int, default=3000, help="the first steps, with pictures alone")
     p.add_argument("--hours", type=float, default=1e9, help="stop after this time, to go on later")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--batch", type=int, default=32)
@@ -191,7 +204,7 @@ def main():
     tok = vocabulary.load(words)
     held_out = [make(tok, HELD_OUT, i, 32) for i in range(24)]
     first = opt.step_count * o.parts
-    loader = torch.utils.data.DataLoader(Batches(words, o.seed, o.batch), batch_size=None, sampler=range(first, 1 << 30), num_workers=1,
+    loader = torch.utils.data.DataLoader(Batches(words, o.seed, o.batch, o.see * o.parts), batch_size=None, sampler=range(first, 1 << 30), num_workers=1,
                                          prefetch_factor=6, worker_init_fn=deaf)
     stop = []
     signal.signal(signal.SIGTERM, lambda *a: stop.append(1))
@@ -204,19 +217,22 @@ def main():
     while opt.step_count < o.steps and not stop and time.monotonic() < until:
         part = opt.step_count / o.steps
         lr = o.lr * min(1.0, (opt.step_count + 1) / 200, max(0.02, (1 - part) / (1 - FALL)))
-        weight = 0.3 if part < 0.3 else 0.1  # 0.1: both targets pull at the encoder alike; seeing comes first
+        weight = 0.1  # at which both targets pull at the encoder alike
         for v in net.p.values():
             v.grad = None
         net.begin()
         total = 0
         for _ in range(o.parts):
             b = next(data)
-            loss, marks, _, _ = forward(net, b)
-            total = total + (loss if marks is None else loss + weight * marks) / o.parts
-            mean["loss " + b["form"]].append(float(loss.detach()))
+            loss, marks, y, _ = forward(net, b)
+            total = total + ((0 if loss is None else loss) + (0 if marks is None else (weight if loss is not None else 1) * marks)) / o.parts
+            if loss is not None:
+                mean["loss " + b["form"]].append(float(loss.detach()))
+                seen += len(b["ids"])
             if marks is not None:
                 mean["marks"].append(float(marks.detach()))
-            seen += len(b["ids"])
+            if loss is None:
+                mean["letters"].append(letters(y, b["marks"]))
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_([v for v in net.p.values() if v.grad is not None], 1.0)
         if torch.isfinite(norm):
@@ -229,7 +245,7 @@ def main():
         seconds += now - last
         last = now
         if opt.step_count % 25 == 0:
-            text = " ".join(f"{k.removeprefix('loss ')} {np.mean(v):.3f}" for k, v in sorted(mean.items()))
+            text = " ".join(f"{k.removeprefix('loss ')} {np.nanmean(v):.3f}" for k, v in sorted(mean.items()))
             one = np.mean(mean["loss 1"]) if mean["loss 1"] else float("nan")
             csv.write(f"{opt.step_count},{seen},{seconds:.0f},{lr:.6f},{one:.4f},{np.mean(mean['marks']):.4f}\n")
             print(f"step {opt.step_count} {seen} {seconds / 3600:.3f}h lr {lr:.5f} |g| {float(norm):.2f}: {text}", flush=True)
@@ -239,7 +255,7 @@ def main():
         if now - saved > 600:
             save(state, net, average, opt, seconds, seen)
             saved = now
-        if now - tested > 1500 or opt.step_count in (500, 1000):
+        if now - tested > 1500 and opt.step_count > o.see:
             s = score(Net(average.p), held_out)
             scores.write(f"{opt.step_count},{seen},{seconds:.0f}," + ",".join(f"{k},{a},{n}" for k, (a, n) in s.items()) + "\n")
             print("score " + "  ".join(f"{k} {100 * a / n:.1f}% of {n}" for k, (a, n) in s.items()), flush=True)
