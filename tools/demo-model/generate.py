@@ -325,7 +325,7 @@ def a_text(rng, longest):
     while True:
         if r < 0.62:
             s = rng.choice(WORDS)
-            s = rng.choice((s.upper(), s.upper(), s.upper(), s, s.capitalize()))
+            s = rng.choice((s.upper(), s.upper(), s.upper(), s.upper(), s, s.capitalize()))
             kind = "word"
         else:
             a = rng.randint(0, 99)

@@ -39,7 +39,8 @@ def train(directory):
     t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(SPLIT), "isolated"),
                                                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     t.decoder = decoders.ByteLevel()
-    t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=PIECES, min_frequency=2, show_progress=False,
+    # capitals stay single: printed words are mostly capitals, and are read letter by letter
+    t.train_from_iterator((re.sub(r"[A-Z]{2,}", lambda m: m.group().lower(), c) for c in corpus()), trainers.BpeTrainer(vocab_size=PIECES, min_frequency=2, show_progress=False,
                                                         initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     j = json.loads(t.to_str())
     if len(j["model"]["vocab"]) != PIECES:
