@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The text decoder: one pass over the layers for a batch of rows, by all threads of a team.
  *
- * A self layer is: norm, q k v | rope, store k v, attention | o, add, norm | gate, up, silu | down, add.
- * The bars are barriers: five per layer in decode. With few rows (decode) every thread normalises and quantises
- * them for itself, which is cheaper than waiting; with many rows that work is shared and costs four more.
+ * A self layer is: norm | q k v, rope, store k v, attention | o, add | norm | gate, up, silu | down, add |
+ * The bars are barriers: six per layer. With few rows (decode) every thread normalises them for itself, which is
+ * cheaper than waiting, and four are left. Between q k v and attention there is none: the last product of a KV head
+ * to be done stores its keys and values and signals that its attention may begin. Nor is there one before o and
+ * down take quantised rows: the last task to write a super-block of columns quantises it.
  *
  * A cross layer works on the rows that see a picture, gathered by index: under Meta's rule the others are
  * left untouched, attention and MLP both (Hugging Face lets rows before the first picture attend to every
@@ -42,8 +44,14 @@ struct pn_scratch {
     float *cs, *sn;  /* [rows][hd/2] */
     float *lora;     /* pn_mm.lora */
     int32_t *pos, *seg; /* [rows] */
-    uint8_t *act;    /* int8 form of any of the above */
+    uint8_t *act;    /* int8 form of xn */
+    uint8_t *act_out; /* int8 form of q after attention, or of g */
     float *parts;    /* split attention: [n_parts] blocks of part rows */
+    /* who is last (pn_last), and what has been signalled: see project, attention, mlp */
+    _Atomic uint32_t *projected, *ready; /* [n_kv] tasks of a head's q k v; layers whose q k v are done */
+    _Atomic uint32_t *split;             /* [PRIVATE_ROWS][n_kv] chunks of a block and head */
+    _Atomic uint32_t *attended;          /* [rows][n_kv] heads of a block, by groups of whole super-blocks */
+    _Atomic uint32_t *gated;             /* [d_ff/256] slabs of a super-block */
     size_t parts_floats;
     struct rows self, attn, mlp;
     struct thread {
@@ -60,8 +68,7 @@ static size_t layout(struct pn_scratch *s, const struct pn_model *m, int32_t row
 {
     const struct pn_hparams *hp = &m->hp;
     const size_t r = (size_t)rows, d = (size_t)hp->d_model, dq = (size_t)hp->n_head * (size_t)hp->head_dim,
-                 dkv = (size_t)hp->n_kv_head * (size_t)hp->head_dim, ff = (size_t)hp->d_ff;
-    const size_t wide = d > dq ? d : dq, widest = wide > ff ? wide : ff;
+                 kvh = (size_t)hp->n_kv_head, dkv = kvh * (size_t)hp->head_dim, ff = (size_t)hp->d_ff;
     size_t at = 0;
 #define TAKE(ptr, bytes)                                \
     do {                                                \
@@ -80,12 +87,17 @@ static size_t layout(struct pn_scratch *s, const struct pn_model *m, int32_t row
     TAKE(s->lora, PN_LORA_WEIGHTS * r * (size_t)m->lora_rank * 4);
     TAKE(s->pos, r * 4);
     TAKE(s->seg, r * 4);
-    TAKE(s->act, pn_act_bytes(rows, (int32_t)widest));
+    TAKE(s->act, pn_act_bytes(rows, (int32_t)d));
+    TAKE(s->act_out, pn_act_bytes(rows, (int32_t)(dq > ff ? dq : ff)));
+    TAKE(s->projected, kvh * 4);
+    TAKE(s->ready, kvh * 4);
+    TAKE(s->split, PRIVATE_ROWS * kvh * 4);
+    TAKE(s->attended, r * kvh * 4);
+    TAKE(s->gated, (ff + PN_QK - 1) / PN_QK * 4);
     /* one decode step of PRIVATE_ROWS rows against a full context */
     const size_t group = (size_t)(hp->n_head / hp->n_kv_head);
     const size_t chunks = (size_t)max_keys / PN_ATTN_CHUNK + 1;
-    s->parts_floats = PRIVATE_ROWS * chunks * (size_t)hp->n_kv_head * group *
-                      pn_attn_part_floats(hp->head_dim);
+    s->parts_floats = PRIVATE_ROWS * chunks * kvh * group * pn_attn_part_floats(hp->head_dim);
     TAKE(s->parts, s->parts_floats * 4);
     struct rows *lists[] = {&s->self, &s->attn, &s->mlp};
     for (int i = 0; i < 3; i++) {
@@ -95,7 +107,7 @@ static size_t layout(struct pn_scratch *s, const struct pn_model *m, int32_t row
     for (int i = 0; i < s->n_threads; i++) {
         struct thread dummy, *th = s->thread ? &s->thread[i] : &dummy;
         TAKE(th->xn, PRIVATE_ROWS * d * 4);
-        TAKE(th->act, pn_act_bytes(PRIVATE_ROWS, (int32_t)widest));
+        TAKE(th->act, pn_act_bytes(PRIVATE_ROWS, (int32_t)d));
         TAKE(th->slab, pn_slab_floats(rows) * 4);
         float *attn = NULL;
         TAKE(attn, pn_attn_scratch_floats(hp->head_dim) * 4);
@@ -187,6 +199,8 @@ static void plan(struct pass *p)
     s->self.n = s->self.n_blocks = s->self.n_chunks = 0;
     s->attn.n = s->attn.n_blocks = s->attn.n_chunks = 0;
     s->mlp.n = 0;
+    for (int32_t h = 0; h < p->m->hp.n_kv_head; h++)
+        atomic_init(&s->ready[h], 0);
     for (int32_t g = 0; g < b->n_segs; g++) {
         const struct pn_segment *sg = &b->segs[g];
         for (int32_t i = 0; i < sg->n_rows; i++) {
@@ -230,25 +244,33 @@ static void plan(struct pass *p)
     }
 }
 
-/* Input of the next product, for weights w: with few rows each thread prepares all of them for itself. */
-static struct pn_in stage(struct pass *p, struct pn_team *t, const float *x, const int32_t *index, int32_t m,
-                          const float *norm, int n_w, const struct pn_weight *const *w)
+/* Normalised input of the next products: with few rows each thread prepares all of them for itself. */
+static struct pn_in stage(struct pass *p, struct pn_team *t, const struct rows *rows, const struct pn_vec *norm, int n_w,
+                          const struct pn_weight *const *w)
 {
     struct pn_scratch *s = p->s;
     const struct thread *th = &s->thread[t->tid];
-    const bool own = m <= PRIVATE_ROWS;
+    const bool own = rows->n <= PRIVATE_ROWS;
     const struct pn_stage_mem mem = {own ? th->xn : s->xn, own ? th->act : s->act, own};
-    const struct pn_rows rows = {x, index, m, w[0]->k};
-    const struct pn_norm rms = {norm, NULL, p->m->hp.rms_eps};
-    return pn_stage(&p->mm, t, &rows, norm ? &rms : NULL, pn_wants_act(&p->mm, n_w, w), &mem);
+    const struct pn_rows x = {s->x, rows->index, rows->n, w[0]->k};
+    const struct pn_norm rms = {norm->v, NULL, p->m->hp.rms_eps};
+    return pn_stage(&p->mm, t, &x, &rms, pn_wants_act(&p->mm, n_w, w), &mem);
 }
 
-/* x[index[i]] += scale * (rows * w^T) */
-static void add_to_x(struct pass *p, struct pn_team *t, const float *rows, const struct pn_weight *w,
+/* Input of o and down: x and, when w wants it, room for its int8 form, which the step before fills in. */
+static struct pn_in inner(struct pass *p, const float *x, int32_t m, const struct pn_weight *w)
+{
+    struct pn_in in = {.x = x, .m = m, .k = w->k, .quantised = pn_wants_act(&p->mm, 1, &w)};
+    if (in.quantised)
+        pn_act_init(&in.act, p->s->act_out, m, w->k);
+    return in;
+}
+
+/* x[index[i]] += scale * (in * w^T) */
+static void add_to_x(struct pass *p, struct pn_team *t, const struct pn_in *in, const struct pn_weight *w,
                      const struct rows *to, float scale)
 {
-    const struct pn_in in = stage(p, t, rows, NULL, to->n, NULL, 1, &w);
-    pn_product_add(&p->mm, t, &in, w, NULL, scale, p->s->x, to->index, p->s->thread[t->tid].slab);
+    pn_product_add(&p->mm, t, in, w, NULL, scale, p->s->x, to->index, p->s->thread[t->tid].slab);
 }
 
 /* x += scale * down(silu(gate(norm x)) * up(norm x)) for the rows of the list */
@@ -256,9 +278,11 @@ static void mlp(struct pass *p, struct pn_team *t, const struct pn_layer *l, con
 {
     struct pn_scratch *s = p->s;
     const struct pn_weight *w[] = {&l->gate, &l->up};
-    const struct pn_in in = stage(p, t, s->x, rows->index, rows->n, l->ffn_norm.v, 2, w);
-    pn_product_swiglu(&p->mm, t, &in, &l->gate, &l->up, s->g, s->thread[t->tid].slab);
-    add_to_x(p, t, s->g, &l->down, rows, scale);
+    const struct pn_in in = stage(p, t, rows, &l->ffn_norm, 2, w);
+    const struct pn_in mid = inner(p, s->g, rows->n, &l->down);
+    const struct pn_then_act then = {&mid.act, s->gated};
+    pn_product_swiglu(&p->mm, t, &in, &l->gate, &l->up, s->g, mid.quantised ? &then : NULL, s->thread[t->tid].slab);
+    add_to_x(p, t, &mid, &l->down, rows, scale);
 }
 
 /* ------------------------------------------------------------------------- attention */
@@ -311,8 +335,10 @@ static bool use_bf16(const struct pass *p, const struct pn_keys *k)
     return !p->b->precise && k->kv.type == PN_KV_BF16 && p->kern->attn_bf16;
 }
 
-/* Finished rows go back over the q they came from. */
-static void scatter_out(struct pass *p, const float *acc, const struct block *bl, int32_t h)
+/* Finished rows of head h go back over the q they came from; the last head of those that share super-blocks of
+ * columns has these quantised for o. */
+static void scatter_out(struct pass *p, const float *acc, const struct rows *rows, const struct block *bl, int32_t h,
+                        const struct pn_in *out)
 {
     const struct pn_hparams *hp = &p->m->hp;
     const int32_t hd = hp->head_dim, group = hp->n_head / hp->n_kv_head;
@@ -321,6 +347,16 @@ static void scatter_out(struct pass *p, const float *acc, const struct block *bl
             p->kern->attn_finish(p->s->q + ((size_t)(bl->row0 + i) * (size_t)hp->n_head +
                                             (size_t)(h * group + g)) * (size_t)hd,
                                  acc + (size_t)(i * group + g) * pn_attn_part_floats(hd), hd);
+    if (!out->quantised)
+        return;
+    int32_t n = 1; /* heads of a group whose columns are whole super-blocks; the last group may have fewer */
+    while (n * group * hd % PN_QK)
+        n++;
+    const int32_t kvh = hp->n_kv_head, first = h / n * n, end = first + n < kvh ? first + n : kvh;
+    if (pn_last(&p->s->attended[(bl - rows->blocks) * kvh + first], (uint32_t)(end - first))) {
+        const int32_t b0 = first * group * hd / PN_QK, b1 = (end * group * hd + PN_QK - 1) / PN_QK;
+        pn_quantise(&p->mm, &out->act, bl->row0, bl->n_rows, b0, b1 - b0, p->s->q);
+    }
 }
 
 /* Keys and values of all rows of a segment, for one KV head, into the cache. */
@@ -337,82 +373,123 @@ static void store_kv(struct pass *p, const struct pn_layer *l, const struct pn_s
     }
 }
 
-/* Long contexts and more threads than KV heads: cut the keys at chunk borders, one task per chunk, and merge
- * in order afterwards. The same operations in the same order as pn_attn_rows, so the same bits. */
-static void attention_split(struct pass *p, struct pn_team *t, const struct pn_layer *l, const struct rows *rows)
+/* What the products before attention are cut into: tasks of KV head after KV head. */
+struct projection {
+    struct pn_out *out; /* q; k and v too in a self layer */
+    int n_out;
+    int32_t slab[3], end[3]; /* weight rows of a task; tasks of a head in this output and those before */
+};
+
+static int32_t tasks_of_head(const struct projection *pr)
+{
+    return pr->end[pr->n_out - 1];
+}
+
+static struct projection cut_by_head(const struct pass *p, const struct pn_team *t, struct pn_out *out, int n_out, int32_t m)
+{
+    struct projection pr = {.out = out, .n_out = n_out};
+    for (int j = 0, end = 0; j < n_out; j++) {
+        const int32_t rows = out[j].w->n / p->m->hp.n_kv_head;
+        pr.slab[j] = pn_slab_rows(out[j].w->n, m, t->n);
+        pr.end[j] = end += (rows + pr.slab[j] - 1) / pr.slab[j];
+    }
+    return pr;
+}
+
+/* Task i; the last of its head lets the head's attention begin. */
+static void project(struct pass *p, struct pn_team *t, const struct pn_layer *l, const struct pn_in *in,
+                    const struct projection *pr, int32_t i, uint32_t layer)
+{
+    const int32_t per_head = tasks_of_head(pr), h = i / per_head, at = i % per_head;
+    int j = 0;
+    while (at >= pr->end[j])
+        j++;
+    const int32_t rows = pr->out[j].w->n / p->m->hp.n_kv_head;
+    const int32_t n0 = (at - (j ? pr->end[j - 1] : 0)) * pr->slab[j], n1 = n0 + pr->slab[j];
+    pn_product_rows(&p->mm, in, &pr->out[j], h * rows + n0, h * rows + (n1 < rows ? n1 : rows));
+    if (!pn_last(&p->s->projected[h], (uint32_t)per_head))
+        return;
+    for (int32_t g = 0; !l->cross && g < p->b->n_segs; g++)
+        store_kv(p, l, &p->b->segs[g], h);
+    pn_signal(t, &p->s->ready[h], layer);
+}
+
+/* Attention of a block of rows with the keys of KV head h. */
+static void attend(struct pass *p, struct pn_team *t, const struct pn_layer *l, const struct rows *rows,
+                   const struct block *bl, int32_t h, const struct pn_in *out)
+{
+    struct pn_attn_scratch *as = &p->s->thread[t->tid].attn;
+    gather_q(p, as, l, bl, h);
+    for (int32_t j = 0; j < bl->n_stretch; j++) {
+        const struct pn_keys ks = stretch(p, as, l, bl, j, h);
+        pn_attn_rows(p->kern, as, bl->n_rows * (p->m->hp.n_head / p->m->hp.n_kv_head), &ks, j == 0, use_bf16(p, &ks));
+    }
+    scatter_out(p, as->acc, rows, bl, h, out);
+}
+
+/* Long contexts and more threads than KV heads: the keys are cut at chunk borders, one task per chunk, and the last
+ * of a block's chunks merges them in order. The same operations in the same order as pn_attn_rows, so the same
+ * bits. */
+static void attend_chunk(struct pass *p, struct pn_team *t, const struct pn_layer *l, const struct rows *rows,
+                         int32_t chunk, int32_t h, const struct pn_in *out)
 {
     struct pn_attn_scratch *as = &p->s->thread[t->tid].attn;
     const int32_t kvh = p->m->hp.n_kv_head, hd = p->m->hp.head_dim, group = p->m->hp.n_head / kvh;
-    const size_t pf = pn_attn_part_floats(hd), slot = (size_t)(PRIVATE_ROWS * group) * pf;
-    int64_t i;
-    for (pn_step(t); (i = pn_next(t)) < (int64_t)rows->n_chunks * kvh;) {
-        const int32_t h = (int32_t)(i % kvh), chunk = (int32_t)(i / kvh);
-        int32_t j = 0;
-        while (rows->blocks[j].chunk0 + rows->blocks[j].n_chunks <= chunk)
-            j++;
-        const struct block *bl = &rows->blocks[j];
-        int32_t rest = chunk - bl->chunk0, st = 0;
-        if (l->cross)
-            for (;; st++) {
-                const struct pn_cross *c = p->b->cross[bl->stretch0 + st];
-                const int32_t n = chunks_of(bl->all_keys ? c->n_keys_all : c->n_keys);
-                if (rest < n)
-                    break;
-                rest -= n;
-            }
-        gather_q(p, as, l, bl, h);
-        const struct pn_keys ks = stretch(p, as, l, bl, st, h);
-        (use_bf16(p, &ks) ? p->kern->attn_bf16 : p->kern->attn)(
-            p->s->parts + (size_t)i * slot, as->q, (size_t)hd, bl->n_rows * group, as->n_keys, &ks.kv,
-            (int64_t)rest * PN_ATTN_CHUNK, ks.bias);
-    }
-    pn_barrier(t);
-    for (pn_step(t); (i = pn_next(t)) < (int64_t)rows->n_blocks * kvh;) {
-        const int32_t h = (int32_t)(i % kvh);
-        const struct block *bl = &rows->blocks[i / kvh];
-        float *acc = p->s->parts + ((size_t)bl->chunk0 * (size_t)kvh + (size_t)h) * slot;
-        for (int32_t c = 1; c < bl->n_chunks; c++)
-            for (int32_t r = 0; r < bl->n_rows * group; r++)
-                p->kern->attn_merge(acc + (size_t)r * pf,
-                                    acc + (size_t)c * (size_t)kvh * slot + (size_t)r * pf, hd);
-        scatter_out(p, acc, bl, h);
-    }
-    pn_barrier(t);
+    const size_t pf = pn_attn_part_floats(hd), slot = (size_t)(PRIVATE_ROWS * group) * pf, stride = (size_t)kvh * slot;
+    const struct block *bl = rows->blocks;
+    while (bl->chunk0 + bl->n_chunks <= chunk)
+        bl++;
+    int32_t rest = chunk - bl->chunk0, st = 0;
+    if (l->cross)
+        for (;; st++) {
+            const struct pn_cross *c = p->b->cross[bl->stretch0 + st];
+            const int32_t n = chunks_of(bl->all_keys ? c->n_keys_all : c->n_keys);
+            if (rest < n)
+                break;
+            rest -= n;
+        }
+    gather_q(p, as, l, bl, h);
+    const struct pn_keys ks = stretch(p, as, l, bl, st, h);
+    float *parts = p->s->parts + (size_t)h * slot;
+    (use_bf16(p, &ks) ? p->kern->attn_bf16 : p->kern->attn)(parts + (size_t)chunk * stride, as->q, (size_t)hd,
+                                                            bl->n_rows * group, as->n_keys, &ks.kv,
+                                                            (int64_t)rest * PN_ATTN_CHUNK, ks.bias);
+    if (!pn_last(&p->s->split[(bl - rows->blocks) * kvh + h], (uint32_t)bl->n_chunks))
+        return;
+    float *acc = parts + (size_t)bl->chunk0 * stride;
+    for (int32_t c = 1; c < bl->n_chunks; c++)
+        for (int32_t r = 0; r < bl->n_rows * group; r++)
+            p->kern->attn_merge(acc + (size_t)r * pf, acc + (size_t)c * stride + (size_t)r * pf, hd);
+    scatter_out(p, acc, rows, bl, h, out);
 }
 
-static void attention(struct pass *p, struct pn_team *t, const struct pn_layer *l, const struct rows *rows)
+/* q = in * wq^T (k, v likewise, into the cache), then attention over q, its output quantised if o wants it */
+static void attention(struct pass *p, struct pn_team *t, const struct pn_layer *l, const struct rows *rows,
+                      const struct pn_in *in, struct pn_out *outs, int n_out, const struct pn_in *out)
 {
-    struct pn_scratch *s = p->s;
-    struct pn_attn_scratch *as = &s->thread[t->tid].attn;
+    const struct pn_scratch *s = p->s;
     const int32_t kvh = p->m->hp.n_kv_head, group = p->m->hp.n_head / kvh;
     const int64_t n_tasks = (int64_t)rows->n_blocks * kvh;
     const size_t slot = (size_t)(PRIVATE_ROWS * group) * pn_attn_part_floats(p->m->hp.head_dim);
     const bool split = rows->n <= PRIVATE_ROWS && rows->n_chunks > rows->n_blocks && n_tasks % t->n &&
                        n_tasks < 8 * t->n && (size_t)rows->n_chunks * (size_t)kvh * slot <= s->parts_floats;
-    /* When each segment is one block, the task that reads a head's keys also stores the new ones: no barrier. */
-    const bool fused = !split && rows->n_blocks == p->b->n_segs;
+    const uint32_t layer = (uint32_t)(l - p->m->layers) + 1;
+    pn_products_begin(&p->mm, t, in, n_out, outs);
+    const struct projection pr = cut_by_head(p, t, outs, n_out, in->m);
+    const int64_t first = (int64_t)tasks_of_head(&pr) * kvh;
+    const int64_t end = first + (split ? (int64_t)rows->n_chunks * kvh : n_tasks);
     int64_t i;
-    if (!l->cross && !fused) {
-        for (pn_step(t); (i = pn_next(t)) < (int64_t)p->b->n_segs * kvh;)
-            store_kv(p, l, &p->b->segs[i / kvh], (int32_t)(i % kvh));
-        pn_barrier(t);
-    }
-    if (split) {
-        attention_split(p, t, l, rows);
-        return;
-    }
-    for (pn_step(t); (i = pn_next(t)) < n_tasks;) {
-        /* last blocks first: under the causal mask they are the longest */
-        const struct block *bl = &rows->blocks[rows->n_blocks - 1 - i / kvh];
-        const int32_t h = (int32_t)(i % kvh);
-        if (!l->cross && fused)
-            store_kv(p, l, &p->b->segs[bl->stretch0], h);
-        gather_q(p, as, l, bl, h);
-        for (int32_t j = 0; j < bl->n_stretch; j++) {
-            const struct pn_keys ks = stretch(p, as, l, bl, j, h);
-            pn_attn_rows(p->kern, as, bl->n_rows * group, &ks, j == 0, use_bf16(p, &ks));
+    for (pn_step(t); (i = pn_next(t)) < end;) {
+        if (i < first) {
+            project(p, t, l, in, &pr, (int32_t)i, layer);
+            continue;
         }
-        scatter_out(p, as->acc, bl, h);
+        const int32_t part = (int32_t)((i - first) / kvh), h = (int32_t)((i - first) % kvh);
+        pn_await(t, &s->ready[h], layer);
+        if (split)
+            attend_chunk(p, t, l, rows, part, h, out);
+        else
+            attend(p, t, l, rows, &rows->blocks[rows->n_blocks - 1 - part], h, out); /* the longest first */
     }
     pn_barrier(t);
 }
@@ -424,11 +501,10 @@ static void self_layer(struct pass *p, struct pn_team *t, const struct pn_layer 
     struct pn_scratch *s = p->s;
     const struct rows *rows = &s->self;
     const struct pn_weight *w[] = {&l->wq, &l->wk, &l->wv};
-    const struct pn_in in = stage(p, t, s->x, NULL, rows->n, l->attn_norm.v, 3, w);
-    pn_products(&p->mm, t, &in, 3, (struct pn_out[]){{.w = &l->wq, .c = s->q}, {.w = &l->wk, .c = s->k},
-                                                     {.w = &l->wv, .c = s->v}});
-    attention(p, t, l, rows);
-    add_to_x(p, t, s->q, &l->wo, rows, 1.0f);
+    const struct pn_in in = stage(p, t, rows, &l->attn_norm, 3, w), out = inner(p, s->q, rows->n, &l->wo);
+    attention(p, t, l, rows, &in, (struct pn_out[]){{.w = &l->wq, .c = s->q}, {.w = &l->wk, .c = s->k},
+                                                    {.w = &l->wv, .c = s->v}}, 3, &out);
+    add_to_x(p, t, &out, &l->wo, rows, 1.0f);
     mlp(p, t, l, rows, 1.0f);
 }
 
@@ -437,10 +513,9 @@ static void cross_layer(struct pass *p, struct pn_team *t, const struct pn_layer
     struct pn_scratch *s = p->s;
     const struct rows *rows = &s->attn;
     const struct pn_weight *w[] = {&l->wq};
-    const struct pn_in in = stage(p, t, s->x, rows->index, rows->n, l->attn_norm.v, 1, w);
-    pn_products(&p->mm, t, &in, 1, &(struct pn_out){.w = &l->wq, .c = s->q});
-    attention(p, t, l, rows);
-    add_to_x(p, t, s->q, &l->wo, rows, l->attn_gate.v[0]);
+    const struct pn_in in = stage(p, t, rows, &l->attn_norm, 1, w), out = inner(p, s->q, rows->n, &l->wo);
+    attention(p, t, l, rows, &in, &(struct pn_out){.w = &l->wq, .c = s->q}, 1, &out);
+    add_to_x(p, t, &out, &l->wo, rows, l->attn_gate.v[0]);
     if (s->mlp.n)
         mlp(p, t, l, &s->mlp, l->mlp_gate.v[0]);
 }
@@ -487,7 +562,7 @@ static void forward(struct pn_team *t, void *arg)
     if (n <= 0)
         return;
     const struct pn_weight *w[] = {&m->output};
-    const struct pn_in in = stage(p, t, s->x, s->self.index + first, n, m->output_norm.v, 1, w);
+    const struct pn_in in = stage(p, t, &(struct rows){.index = s->self.index + first, .n = n}, &m->output_norm, 1, w);
     pn_products(&p->mm, t, &in, 1, &(struct pn_out){.w = &m->output, .c = p->logits});
 }
 

@@ -45,7 +45,18 @@ struct pn_in pn_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn
     return in;
 }
 
-enum { FEW = 8, LONG_SLAB = 256, SLAB = 64 };
+void pn_quantise(const struct pn_mm *mm, const struct pn_act *a, int32_t row0, int32_t m, int32_t b0, int32_t n_b,
+                 const float *x)
+{
+    const size_t at = (size_t)b0 * (size_t)a->m;
+    const int32_t col = b0 * PN_QK, rest = a->k - col;
+    struct pn_act part = {a->m, rest < n_b * PN_QK ? rest : n_b * PN_QK, n_b, a->q + at * PN_QK, a->s32 + at * 8,
+                          a->s16 + at * 16, a->d + at};
+    for (int32_t i = row0; i < row0 + m; i++)
+        mm->kern->quant_act(&part, i, x + (size_t)i * (size_t)a->k + col);
+}
+
+enum { FEW = 8, LONG_SLAB = 256, SLAB = 64 }; /* slabs divide PN_QK */
 
 /* Bounds of slab i of a weight of n rows. */
 struct span {
@@ -151,9 +162,7 @@ size_t pn_slab_floats(int32_t m)
     return many > FEW * LONG_SLAB ? many : FEW * LONG_SLAB;
 }
 
-/* Weight rows per task: small enough to balance, large enough that weights stream in long runs (decode) and a tile
- * of 32 rows is never cut (prefill). */
-static int32_t slab_rows(int32_t n, int32_t m, int n_threads)
+int32_t pn_slab_rows(int32_t n, int32_t m, int n_threads)
 {
     int32_t rows = m > FEW ? SLAB : LONG_SLAB;
     while (rows > 32 && n / rows < 4 * n_threads)
@@ -161,36 +170,48 @@ static int32_t slab_rows(int32_t n, int32_t m, int n_threads)
     return rows;
 }
 
-void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, int n_out,
-                 const struct pn_out *out)
+void pn_products_begin(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, int n_out,
+                       struct pn_out *out)
 {
-    enum { MOST = PN_LORA_WEIGHTS };
-    int32_t slab[MOST];
-    int64_t first[MOST + 1] = {0};
-    const struct pn_weight *ws[MOST];
-    const float *lora[MOST + 1] = {mm->lora};
+    const struct pn_weight *ws[PN_LORA_WEIGHTS];
+    const float *lora = mm->lora;
     for (int j = 0; j < n_out; j++) {
-        slab[j] = slab_rows(out[j].w->n, in->m, t->n);
-        first[j + 1] = first[j] + (out[j].w->n + slab[j] - 1) / slab[j];
         show(mm, t, out[j].w, in);
         ws[j] = out[j].w;
-        lora[j + 1] = lora[j] + lora_floats(ws[j], in->m);
+        out[j].lora = lora;
+        lora += lora_floats(ws[j], in->m);
     }
     lora_inner(mm, t, in, n_out, ws);
+}
+
+void pn_product_rows(const struct pn_mm *mm, const struct pn_in *in, const struct pn_out *o, int32_t n0, int32_t n1)
+{
+    const struct pn_weight *w = o->w;
+    mm_slab(mm, w, n0, n1, in, o->lora, o->c + n0, (size_t)w->n);
+    for (int32_t r = 0; o->bias && r < in->m; r++) {
+        float *row = o->c + (size_t)r * (size_t)w->n + n0;
+        mm->kern->add(row, o->bias + n0, n1 - n0);
+        if (o->gelu)
+            mm->kern->gelu(row, row, n1 - n0);
+    }
+}
+
+void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, int n_out, struct pn_out *out)
+{
+    int32_t slab[PN_LORA_WEIGHTS];
+    int64_t first[PN_LORA_WEIGHTS + 1] = {0};
+    for (int j = 0; j < n_out; j++) {
+        slab[j] = pn_slab_rows(out[j].w->n, in->m, t->n);
+        first[j + 1] = first[j] + (out[j].w->n + slab[j] - 1) / slab[j];
+    }
+    pn_products_begin(mm, t, in, n_out, out);
     int64_t i;
     for (pn_step(t); (i = pn_next(t)) < first[n_out];) {
-        const struct pn_out *o = out;
-        while (i >= first[o - out + 1])
-            o++;
-        const struct pn_weight *w = o->w;
-        const struct span s = span(i - first[o - out], slab[o - out], w->n);
-        mm_slab(mm, w, s.n0, s.n1, in, lora[o - out], o->c + s.n0, (size_t)w->n);
-        for (int32_t r = 0; o->bias && r < in->m; r++) {
-            float *row = o->c + (size_t)r * (size_t)w->n + s.n0;
-            mm->kern->add(row, o->bias + s.n0, s.n1 - s.n0);
-            if (o->gelu)
-                mm->kern->gelu(row, row, s.n1 - s.n0);
-        }
+        int j = 0;
+        while (i >= first[j + 1])
+            j++;
+        const struct span s = span(i - first[j], slab[j], out[j].w->n);
+        pn_product_rows(mm, in, &out[j], s.n0, s.n1);
     }
     pn_barrier(t);
 }
@@ -198,7 +219,7 @@ void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *
 void pn_product_add(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, const struct pn_weight *w,
                     const float *bias, float scale, float *x, const int32_t *index, float *slab)
 {
-    const int32_t rows = slab_rows(w->n, in->m, t->n);
+    const int32_t rows = pn_slab_rows(w->n, in->m, t->n);
     int64_t i;
     show(mm, t, w, in);
     lora_inner(mm, t, in, 1, &w);
@@ -216,9 +237,10 @@ void pn_product_add(const struct pn_mm *mm, struct pn_team *t, const struct pn_i
 }
 
 void pn_product_swiglu(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in,
-                       const struct pn_weight *gate, const struct pn_weight *up, float *c, float *slab)
+                       const struct pn_weight *gate, const struct pn_weight *up, float *c,
+                       const struct pn_then_act *then, float *slab)
 {
-    const int32_t n = gate->n, rows = slab_rows(n, in->m, t->n);
+    const int32_t n = gate->n, rows = pn_slab_rows(n, in->m, t->n);
     int64_t i;
     show(mm, t, gate, in);
     show(mm, t, up, in);
@@ -232,6 +254,11 @@ void pn_product_swiglu(const struct pn_mm *mm, struct pn_team *t, const struct p
         for (int32_t r = 0; r < in->m; r++) {
             float *g = c + (size_t)r * (size_t)n + s.n0;
             mm->kern->silu_mul(g, g, slab + (size_t)r * (size_t)rows, s.n1 - s.n0);
+        }
+        if (then) {
+            const int32_t b = s.n0 / PN_QK, col = b * PN_QK, wide = n - col < PN_QK ? n - col : PN_QK;
+            if (pn_last(&then->done[b], (uint32_t)((wide + rows - 1) / rows)))
+                pn_quantise(mm, then->act, 0, in->m, b, 1, c);
         }
     }
     pn_barrier(t);

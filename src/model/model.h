@@ -170,6 +170,12 @@ struct pn_out {
     float *c;
     const float *bias; /* NULL or [w->n] */
     bool gelu;
+    const float *lora; /* set by pn_products_begin */
+};
+/* The outputs of a step quantised as they become ready, one super-block of columns at a time. */
+struct pn_then_act {
+    const struct pn_act *act;
+    _Atomic uint32_t *done; /* [act->nb], zeros before and after: tasks of a super-block that are done */
 };
 
 /* Whether one of n weights takes int8 activations (else f32 rows). */
@@ -177,16 +183,27 @@ bool pn_wants_act(const struct pn_mm *mm, int n, const struct pn_weight *const *
 /* Normalised and quantised rows; ends with a barrier unless mem->own. An index needs a norm. */
 struct pn_in pn_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn_rows *rows,
                       const struct pn_norm *norm, bool want_act, const struct pn_stage_mem *mem);
-/* All outputs in one step, shared out by slabs of weight rows. Ends with a barrier. */
-void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, int n_out,
-                 const struct pn_out *out);
+/* Quantise super-blocks b0 .. b0+n_b-1 of rows row0 .. row0+m-1 of x[.][a->k]. */
+void pn_quantise(const struct pn_mm *mm, const struct pn_act *a, int32_t row0, int32_t m, int32_t b0, int32_t n_b,
+                 const float *x);
+/* All outputs (at most PN_LORA_WEIGHTS) in one step, shared out by slabs of weight rows. Ends with a barrier. */
+void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, int n_out, struct pn_out *out);
+/* The same for a caller who shares out the work himself: first begin, in every thread (a barrier when there are
+ * adapters), then columns [n0, n1) of an output at a time. */
+void pn_products_begin(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, int n_out,
+                       struct pn_out *out);
+void pn_product_rows(const struct pn_mm *mm, const struct pn_in *in, const struct pn_out *o, int32_t n0, int32_t n1);
+/* Weight rows per task: small enough to balance, large enough that weights stream in long runs (decode) and a tile
+ * of 32 rows is never cut (prefill). */
+int32_t pn_slab_rows(int32_t n, int32_t m, int n_threads);
 /* x[index[i]] += scale * (in * w^T (+ bias)), index NULL: x[i]. slab: the thread's own pn_slab_floats(m). Ends with a
  * barrier. */
 void pn_product_add(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, const struct pn_weight *w,
                     const float *bias, float scale, float *x, const int32_t *index, float *slab);
-/* c[m][gate->n] = silu(in * gate^T) * (in * up^T). Ends with a barrier. */
+/* c[m][gate->n] = silu(in * gate^T) * (in * up^T), then quantised unless then is NULL. Ends with a barrier. */
 void pn_product_swiglu(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in,
-                       const struct pn_weight *gate, const struct pn_weight *up, float *c, float *slab);
+                       const struct pn_weight *gate, const struct pn_weight *up, float *c,
+                       const struct pn_then_act *then, float *slab);
 /* Floats of a thread's slab for up to m rows. */
 size_t pn_slab_floats(int32_t m);
 /* Row r of w (columns col .. col+n) to f32; col and n multiples of the block. */

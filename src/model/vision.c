@@ -190,7 +190,7 @@ static struct pn_in stage(struct enc *e, struct pn_team *t, const float *x, int3
 
 /* c[m][w->n] = x * w^T (+ bias) (GELU), LayerNorm before it when ln_w is given */
 static void product(struct enc *e, struct pn_team *t, const float *x, int32_t m, const struct pn_vec *ln_w,
-                    const struct pn_vec *ln_b, const struct pn_out *out)
+                    const struct pn_vec *ln_b, struct pn_out *out)
 {
     const struct pn_in in = stage(e, t, x, m, ln_w, ln_b, 1, &out->w);
     pn_products(&e->mm, t, &in, 1, out);
@@ -266,7 +266,7 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
         float *x = e->x + (size_t)r0 * (size_t)D;
         *fill = padding(e, r0, n);
         add_to_x(e, t, e->q + (size_t)r0 * (size_t)D, n, &l->wo, NULL, g_attn, x);
-        product(e, t, x, n, &l->ln2_w, &l->ln2_b, &(struct pn_out){&l->fc1, e->h, l->fc1_b.v, true});
+        product(e, t, x, n, &l->ln2_w, &l->ln2_b, &(struct pn_out){&l->fc1, e->h, l->fc1_b.v, true, NULL});
         add_to_x(e, t, e->h, n, &l->fc2, l->fc2_b.v, g_ffn, x);
     }
     *fill = 0;

@@ -58,27 +58,35 @@ static void wake_all(_Atomic uint32_t *word)
 #endif
 }
 
+void pn_signal(const struct pn_team *t, _Atomic uint32_t *word, uint32_t value)
+{
+    /* the word before asleep, here and (the other way round) below: one of the two threads sees the other */
+    atomic_store(word, value);
+    if (atomic_load(&t->shared->asleep))
+        wake_all(word);
+}
+
+void pn_await(const struct pn_team *t, _Atomic uint32_t *word, uint32_t value)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(word, memory_order_acquire) == value)
+            return;
+        pause_cpu();
+    }
+    atomic_fetch_add(&t->shared->asleep, 1);
+    for (uint32_t now; (now = atomic_load(word)) != value;)
+        sleep_on(word, now);
+    atomic_fetch_sub(&t->shared->asleep, 1);
+}
+
 void pn_barrier(const struct pn_team *t)
 {
     struct pn_pool_shared *s = t->shared;
     if (t->n == 1)
         return;
-    const uint32_t old = atomic_load_explicit(&s->phase, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&s->arrived, 1, memory_order_acq_rel) + 1 == (uint32_t)t->n) {
-        atomic_store_explicit(&s->arrived, 0, memory_order_relaxed);
-        /* phase before asleep, here and (the other way round) below: one of the two sees the other */
-        atomic_store(&s->phase, old + 1);
-        if (atomic_load(&s->asleep))
-            wake_all(&s->phase);
-        return;
-    }
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(&s->phase, memory_order_acquire) != old)
-            return;
-        pause_cpu();
-    }
-    atomic_fetch_add(&s->asleep, 1);
-    while (atomic_load(&s->phase) == old)
-        sleep_on(&s->phase, old);
-    atomic_fetch_sub(&s->asleep, 1);
+    const uint32_t next = atomic_load_explicit(&s->phase, memory_order_relaxed) + 1;
+    if (pn_last(&s->arrived, (uint32_t)t->n))
+        pn_signal(t, &s->phase, next);
+    else
+        pn_await(t, &s->phase, next);
 }

@@ -7,7 +7,10 @@
  *
  *     for (pn_step(t); (i = pn_next(t)) < n_tasks;) work(i);
  *     pn_barrier(t);
- */
+ *
+ * Where only some of a step's tasks need the results of some others, one step does for both: the last of those
+ * others to finish (pn_last) continues with the work itself, or signals a word that later tasks await. Tasks are
+ * begun in order, so a task may await what earlier ones signal, provided these wait for nothing. */
 #ifndef PN_POOL_H
 #define PN_POOL_H
 
@@ -22,12 +25,12 @@ struct pn_pool_shared {
         _Atomic int64_t next;
         char pad[64 - sizeof(int64_t)];
     } counter[PN_POOL_STEPS];
-    /* the barrier: threads that have arrived; its number so far; threads asleep in it */
+    /* the barrier: threads that have arrived; its number so far */
     _Atomic uint32_t arrived;
     char pad1[60];
     _Atomic uint32_t phase;
     char pad2[60];
-    _Atomic uint32_t asleep;
+    _Atomic uint32_t asleep; /* threads, waiting for whatever word */
 };
 
 struct pn_team {
@@ -45,6 +48,21 @@ void pn_pool_run(int threads, pn_team_fn fn, void *arg);
  * asleep: OpenMP's own barrier spins for milliseconds, which on a busy machine keeps the thread that is waited
  * for off the CPU (ten times slower at a load of 8 on two cores). */
 void pn_barrier(const struct pn_team *t);
+
+/* Set *word to value, for those who await it; and wait, as a barrier does, until *word is value. What the signalling
+ * thread wrote before, the waiting one sees. */
+void pn_signal(const struct pn_team *t, _Atomic uint32_t *word, uint32_t value);
+void pn_await(const struct pn_team *t, _Atomic uint32_t *word, uint32_t value);
+
+/* True in the last of n calls, which sees what the others' threads wrote; *count is 0 before the first call and
+ * again after the last. */
+static inline bool pn_last(_Atomic uint32_t *count, uint32_t n)
+{
+    if (atomic_fetch_add_explicit(count, 1, memory_order_acq_rel) + 1 != n)
+        return false;
+    atomic_store_explicit(count, 0, memory_order_relaxed);
+    return true;
+}
 
 /* Begin a step. All threads call it, and a barrier lies between any two steps: thread 0 clears the next step's
  * counter in this one, which the barrier makes visible before anyone takes from it. */
