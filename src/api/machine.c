@@ -84,3 +84,18 @@ void puna_measure_ceilings(int threads, struct puna_ceilings *out)
         pn_measure_ceilings(&k, threads > 0 ? threads : pn_cpu_count(), &c);
     *out = (struct puna_ceilings){c.read_gbs, c.int8_gops, c.bf16_gops, c.f32_gops};
 }
+
+double puna_measure_reads(const puna_model *model)
+{
+    const struct pn_model *m = model->m;
+    struct pn_bytes b[7 * PN_MAX_LAYERS + 1];
+    size_t n = 0;
+    for (int32_t i = 0; i < m->hp.n_layer; i++) {
+        const struct pn_layer *l = &m->layers[i];
+        const struct pn_weight *const w[] = {&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up, &l->down};
+        for (size_t j = 0; !l->cross && j < sizeof w / sizeof *w; j++)
+            b[n++] = (struct pn_bytes){w[j]->data, (size_t)w[j]->n * w[j]->row_bytes};
+    }
+    b[n++] = (struct pn_bytes){m->output.data, (size_t)m->output.n * m->output.row_bytes};
+    return pn_measure_reads(b, n, m->threads);
+}

@@ -147,6 +147,7 @@ struct results {
     double load_seconds;
     double prefill[MAX_RUNS], decode[MAX_RUNS]; /* tokens per second */
     double encode[MAX_RUNS], first[MAX_RUNS];   /* seconds */
+    double read[MAX_RUNS];                      /* reading the weights right before and after decoding, GB/s */
     int runs;
     int32_t n_tiles; /* 0: no picture measured */
     size_t peak_bytes;
@@ -214,6 +215,15 @@ static void close_session(puna_session **s)
     puna_session_close(s);
 }
 
+static double read_weights(const puna_model *m)
+{
+    enum { PASSES = 5 };
+    double v[PASSES];
+    for (int i = 0; i < PASSES; i++)
+        v[i] = puna_measure_reads(m);
+    return median(v, PASSES);
+}
+
 static int measure_text(struct results *r, int run, const puna_model *m,
                         const struct bench_settings *b, struct puna_error *err)
 {
@@ -226,8 +236,10 @@ static int measure_text(struct results *r, int run, const puna_model *m,
     if (rc == 0)
         rc = puna_session_eval(s, NULL, NULL, err);
     r->prefill[run] = (double)b->prompt / (term_now() - start);
+    const double before = read_weights(m);
     if (rc == 0)
         rc = generate(s, m, (int32_t)b->gen, &gen, err);
+    r->read[run] = (before + read_weights(m)) / 2;
     if (rc == 0) /* the first token comes from the prompt's own logits, without a pass */
         r->decode[run] = (gen.n_generated - 1) / gen.decode_seconds;
     close_session(&s);
@@ -299,10 +311,21 @@ static struct rated rate_prefill(const struct results *r, const struct sizes *z,
     return x;
 }
 
-static struct rated rate_decode(const struct results *r, const struct sizes *z,
-                                const struct puna_ceilings *c)
+/* Keys and values that the token in the middle of the answer reads. */
+static double kv_bytes(const struct bench_settings *b, const struct puna_model_info *i)
 {
-    return (struct rated){ median(r->decode, r->runs) * z->text.bytes / 1e9, c->read_gbs, "read" };
+    const int type = b->session.precise ? PUNA_KV_F32 : b->session.kv_type;
+    const double value = type == PUNA_KV_F32 ? 4 : type == PUNA_KV_Q8_0 ? 1 + 4.0 / i->head_dim : 2;
+    return 2.0 * (i->n_layer - i->n_cross) * i->n_kv_head * i->head_dim * value *
+           ((double)b->prompt + (double)b->gen / 2);
+}
+
+static struct rated rate_decode(const struct bench_settings *b, const struct results *r,
+                                const struct sizes *z, const struct puna_ceilings *c,
+                                const struct puna_model_info *i)
+{
+    const double bytes = z->text.bytes + kv_bytes(b, i);
+    return (struct rated){ median(r->decode, r->runs) * bytes / 1e9, c->read_gbs, "read" };
 }
 
 /* Matrix products and attention of the tiles that must be computed: the picture's own and one for all
@@ -336,7 +359,7 @@ static void print_text(const struct bench_settings *b, const struct results *r,
 {
     char name[64], size[32];
     const struct rated prefill = rate_prefill(r, z, c, b->session.precise);
-    const struct rated decode = rate_decode(r, z, c);
+    const struct rated decode = rate_decode(b, r, z, c, i);
     printf("%s\n%s, kernel tier %s, %d thread%s, median of %d run%s\n\n", i->path, i->format, i->tier,
            i->threads, i->threads == 1 ? "" : "s", r->runs, r->runs == 1 ? "" : "s");
     snprintf(name, sizeof(name), "prefill, %d tokens", (int)b->prompt);
@@ -377,7 +400,7 @@ static json_t *report(const struct bench_settings *b, const struct results *r, c
                       const struct puna_ceilings *c, const struct puna_model_info *i)
 {
     const struct rated prefill = rate_prefill(r, z, c, b->session.precise);
-    const struct rated decode = rate_decode(r, z, c);
+    const struct rated decode = rate_decode(b, r, z, c, i);
     json_t *j = json_pack(
         "{s:s, s:o, s:s, s:s, s:i, s:i, s:i, s:f, s:I, s:{s:f, s:f, s:f, s:f}}", "version",
         puna_version(), "model", json_lossy(i->path, strlen(i->path)), "format", i->format, "tier",
@@ -451,6 +474,7 @@ static int run(const void *settings)
         const struct sizes sizes = model_sizes(m);
         struct puna_ceilings peak;
         puna_measure_ceilings(info.threads, &peak);
+        peak.read_gbs = median(r.read, r.runs);
         if (b->json)
             status = print_json(report(b, &r, &sizes, &peak, &info));
         else
@@ -466,8 +490,9 @@ const struct command cmd_bench = {
     .summary = "Measure speed beside what the machine could do.",
     .details =
         "Prefill, decoding, a picture, the time to the first token, opening the model, and peak "
-        "memory. Beside each rate stands the ceiling measured in the same run: memory bandwidth for "
-        "decoding, multiply-adds of the weights' number format for prefill and pictures. "
+        "memory. Beside each rate stands the ceiling measured in the same run: for decoding, how fast "
+        "the weights can be read, right before and after; for prefill and pictures, multiply-adds of "
+        "the weights' number format. "
         "'puna synth' makes models of the real shapes to measure without weights.\n"
         "\n"
         "Examples:\n"
