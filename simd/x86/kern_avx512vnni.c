@@ -35,6 +35,7 @@ INLINE __m512i bcast4(const void *p)
 }
 
 #include "x86_few512.h"
+#include "x86_row512.h"
 
 /* c[mr][32] += one super-block. scheme and mr are constants at every call. */
 INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const struct act_rows *a,
@@ -200,14 +201,24 @@ TILES(F32_32_MIN)
 static void ISA(mm_q4_k)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
                          int32_t m0, int32_t m)
 {
-    if (m > 0 && m <= FEW_MAX)
+    if (m == 1 && row_can(a))
+        mm_row_q4_k(c, w, row_bytes, n, a, m0);
+    else if (m > 0 && m <= FEW_MAX)
         mm_few_q4_k(c, ldc, w, row_bytes, n, a, m0, m);
     else
         mm_body(unpack_q4_k, tiles_INT_32_MIN, 0, sizeof(struct pn_q4_k), c, ldc, w, row_bytes, n, a, m0, m);
 }
 
+static void ISA(mm_q6_k)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
+                         int32_t m0, int32_t m)
+{
+    if (m == 1 && row_can(a))
+        mm_row_q6_k(c, w, row_bytes, n, a, m0);
+    else
+        mm_body(unpack_q6_k, tiles_INT_16, 32, sizeof(struct pn_q6_k), c, ldc, w, row_bytes, n, a, m0, m);
+}
+
 MM(q5_k, INT_32_MIN, 0, 1)
-MM(q6_k, INT_16, 32, 1)
 MM(q3_k, INT_16, 4, 1)
 MM(q2_k, INT_1_MIN, 0, 1)
 MM(iq4_xs, INT_32, 128, 1)

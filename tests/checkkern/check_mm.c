@@ -93,7 +93,7 @@ void ck_weights(struct ck *ck, enum pn_type type, uint8_t *w, int32_t n_rows, in
 /* A k that the type allows, small enough for m * n * k <= limit where possible. */
 static int32_t pick_k(struct ck *ck, enum pn_type type, int64_t mn, int64_t limit)
 {
-    static const int32_t k256[] = { 256, 512, 768, 1280, 2048 };
+    static const int32_t k256[] = { 256, 512, 768, 1024, 1280, 2048 };
     static const int32_t k32[] = { 32, 64, 96, 160, 224, 256, 288, 480, 512, 544, 768, 800, 1280 };
     static const int32_t k1[] = { 100, 255, 256, 257, 511, 588, 1280 };
     const int32_t block = pn_type_info(type)->block_elems;
