@@ -68,6 +68,14 @@ static struct span span(int64_t i, int32_t slab, int32_t n)
     return (struct span){n0, n0 + slab < n ? n0 + slab : n};
 }
 
+/* Which of n slabs task i is: threads that take tasks in turns go through stretches of the weight of their own, so that
+ * the lines a kernel fetches beyond the end of its slab are those it needs next. */
+static int64_t in_stretches(int64_t i, int64_t n, int n_threads)
+{
+    const int64_t each = n / n_threads;
+    return i < each * n_threads ? i % n_threads * each + i / n_threads : i;
+}
+
 /* Tasks of the first half of an adapter's product: rows of x by rows of A. */
 enum { LORA_X = 32, LORA_A = 32, LORA_A_FEW = 4 };
 
@@ -210,7 +218,7 @@ void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *
         int j = 0;
         while (i >= first[j + 1])
             j++;
-        const struct span s = span(i - first[j], slab[j], out[j].w->n);
+        const struct span s = span(in_stretches(i - first[j], first[j + 1] - first[j], t->n), slab[j], out[j].w->n);
         pn_product_rows(mm, in, &out[j], s.n0, s.n1);
     }
     pn_barrier(t);
@@ -219,12 +227,12 @@ void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *
 void pn_product_add(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, const struct pn_weight *w,
                     const float *bias, float scale, float *x, const int32_t *index, float *slab)
 {
-    const int32_t rows = pn_slab_rows(w->n, in->m, t->n);
+    const int32_t rows = pn_slab_rows(w->n, in->m, t->n), n_tasks = (w->n + rows - 1) / rows;
     int64_t i;
     show(mm, t, w, in);
     lora_inner(mm, t, in, 1, &w);
-    for (pn_step(t); (i = pn_next(t)) * rows < w->n;) {
-        const struct span s = span(i, rows, w->n);
+    for (pn_step(t); (i = pn_next(t)) < n_tasks;) {
+        const struct span s = span(in_stretches(i, n_tasks, t->n), rows, w->n);
         mm_slab(mm, w, s.n0, s.n1, in, mm->lora, slab, (size_t)rows);
         for (int32_t r = 0; r < in->m; r++) {
             float *c = slab + (size_t)r * (size_t)rows;
@@ -240,15 +248,15 @@ void pn_product_swiglu(const struct pn_mm *mm, struct pn_team *t, const struct p
                        const struct pn_weight *gate, const struct pn_weight *up, float *c,
                        const struct pn_then_act *then, float *slab)
 {
-    const int32_t n = gate->n, rows = pn_slab_rows(n, in->m, t->n);
+    const int32_t n = gate->n, rows = pn_slab_rows(n, in->m, t->n), n_tasks = (n + rows - 1) / rows;
     int64_t i;
     show(mm, t, gate, in);
     show(mm, t, up, in);
     const struct pn_weight *ws[] = {gate, up};
     const float *up_lora = mm->lora + lora_floats(gate, in->m);
     lora_inner(mm, t, in, 2, ws);
-    for (pn_step(t); (i = pn_next(t)) * rows < n;) {
-        const struct span s = span(i, rows, n);
+    for (pn_step(t); (i = pn_next(t)) < n_tasks;) {
+        const struct span s = span(in_stretches(i, n_tasks, t->n), rows, n);
         mm_slab(mm, gate, s.n0, s.n1, in, mm->lora, c + s.n0, (size_t)n);
         mm_slab(mm, up, s.n0, s.n1, in, up_lora, slab, (size_t)rows);
         for (int32_t r = 0; r < in->m; r++) {
