@@ -18,7 +18,10 @@
 /* The activation row, its super-blocks in groups of four. */
 struct row_act {
     int8_t q[4 * ROW_GROUPS_MAX][256];  /* Q4_K: even sub-blocks of 64 columns before odd ones, as nibbles lie */
-    int16_t s[4 * ROW_GROUPS_MAX][16];  /* Q4_K: sums of 32 in the first eight; Q6_K: minus the sums of 16 */
+    union {
+        int16_t s4[ROW_GROUPS_MAX][4][8]; /* Q4_K: sums of 32 */
+        int16_t s6[4 * ROW_GROUPS_MAX][16]; /* Q6_K: minus the sums of 16 */
+    };
     float d[4 * ROW_GROUPS_MAX];
 };
 
@@ -76,36 +79,33 @@ INLINE void row_q4_k(struct row_sums *s, const uint8_t *p, int g, int row, const
     top = _mm512_and_si512(top, _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x30303030, 0, 0x30303030)));
     sc = _mm512_or_si512(sc, top);
 
-    __m512i x[4], sums = _mm512_castsi128_si512(_mm_load_si128((const void *)a->s[4 * g]));
-    sums = _mm512_mask_broadcast_i32x4(sums, 0x00f0, _mm_load_si128((const void *)a->s[4 * g + 1]));
-    sums = _mm512_mask_broadcast_i32x4(sums, 0x0f00, _mm_load_si128((const void *)a->s[4 * g + 2]));
-    sums = _mm512_mask_broadcast_i32x4(sums, 0xf000, _mm_load_si128((const void *)a->s[4 * g + 3]));
-    s->j[g][row] = _mm512_madd_epi16(_mm512_unpackhi_epi8(sc, _mm512_setzero_si512()), sums);
+    s->j[g][row] = _mm512_madd_epi16(_mm512_unpackhi_epi8(sc, _mm512_setzero_si512()),
+                                     _mm512_load_si512(a->s4[g]));
 
-    /* scales of sub-blocks 0, 1 (low, high nibbles of the first 32 bytes) and 2, 3; 4, 5 and 6, 7 */
+    /* of a super-block, the scales of sub-blocks 0, 1 (low, high nibbles of the first 32 bytes) and 2, 3 as words;
+     * then those of 4, 5 and 6, 7 */
     const __m128i p01 = _mm_setr_epi8(0, -1, 0, -1, 0, -1, 0, -1, 1, -1, 1, -1, 1, -1, 1, -1);
-    const __m128i two = _mm_set1_epi16(2), four = _mm_set1_epi16(4);
-    const __m128i p23 = _mm_add_epi8(p01, two);
-    const __m512i first = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_broadcastsi128_si256(p01)),
-                                             _mm256_broadcastsi128_si256(p23), 1);
-    const __m512i second = _mm512_add_epi8(first, _mm512_broadcast_i32x4(four));
-#define BLOCK(i, lane)                                                                                               \
-    do {                                                                                                             \
-        const __m512i of = _mm512_shuffle_i32x4(sc, sc, lane);                                                        \
-        const __m512i w0 = _mm512_loadu_si512(b[i].qs), w1 = _mm512_loadu_si512(b[i].qs + 64);                        \
-        const int8_t *q = a->q[4 * g + (i)];                                                                         \
-        row_fetch((const uint8_t *)&b[i], sizeof *b);                                                                 \
-        x[i] = row_dot(_mm512_setzero_si512(), _mm512_and_si512(w0, low), q,                                          \
-                       _mm512_and_si512(_mm512_srli_epi16(w0, 4), low), q + 64, _mm512_shuffle_epi8(of, first));      \
-        x[i] = row_dot(x[i], _mm512_and_si512(w1, low), q + 128, _mm512_and_si512(_mm512_srli_epi16(w1, 4), low),     \
-                       q + 192, _mm512_shuffle_epi8(of, second));                                                    \
-        memcpy(&s->d[g][i][row], b[i].d, sizeof s->d[g][i][row]);                                                    \
-    } while (0)
-    BLOCK(0, 0x00);
-    BLOCK(1, 0x55);
-    BLOCK(2, 0xaa);
-    BLOCK(3, 0xff);
-#undef BLOCK
+    const __m128i p23 = _mm_add_epi16(p01, _mm_set1_epi16(2));
+    const __m256i p0123 = _mm256_inserti128_si256(_mm256_castsi128_si256(p01), p23, 1);
+    const __m512i first = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3),
+                                                   _mm512_castsi256_si512(p0123));
+    const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(4));
+    const __m512i of[4] = { _mm512_shuffle_i32x4(sc, sc, 0x00), _mm512_shuffle_i32x4(sc, sc, 0x55),
+                            _mm512_shuffle_i32x4(sc, sc, 0xaa), _mm512_shuffle_i32x4(sc, sc, 0xff) };
+    __m512i x[4];
+    PRAGMA_UNROLL
+    for (int i = 0; i < 4; i++) {
+        const int8_t *q = a->q[4 * g + i];
+        row_fetch((const uint8_t *)&b[i], sizeof *b);
+        x[i] = _mm512_setzero_si512();
+        PRAGMA_UNROLL
+        for (int half = 0; half < 2; half++, q += 128) {
+            const __m512i w = _mm512_loadu_si512(b[i].qs + 64 * half), high = _mm512_srli_epi16(w, 4);
+            x[i] = row_dot(x[i], _mm512_and_si512(w, low), q, _mm512_and_si512(high, low), q + 64,
+                           _mm512_shuffle_epi8(of[i], half ? second : first));
+        }
+        memcpy(&s->d[g][i][row], b[i].d, sizeof s->d[g][i][row]);
+    }
     s->i[g][row] = row_add4(x);
 }
 
@@ -130,16 +130,16 @@ INLINE void row_q6_k(struct row_sums *s, const uint8_t *p, int g, int row, const
         row_fetch((const uint8_t *)&b[i], sizeof *b);
         /* the offset of 32: a sum of products of the scales with the negative sums of the activations */
         x[i] = _mm512_zextsi256_si512(_mm256_madd_epi16(_mm256_slli_epi16(sc, 5),
-                                                        _mm256_load_si256((const void *)a->s[4 * g + i])));
+                                                        _mm256_load_si256((const void *)a->s6[4 * g + i])));
         PRAGMA_UNROLL
-        for (int half = 0; half < 2; half++) {
-            const __m512i l = _mm512_loadu_si512(b[i].ql + 64 * half);
+        for (int half = 0; half < 2; half++, q += 128) {
+            const __m512i l = _mm512_loadu_si512(b[i].ql + 64 * half), high = _mm512_srli_epi16(l, 4);
             const __m512i h = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)(b[i].qh + 32 * half)));
             /* 0xb8: where the second operand has ones, the third, else the first */
             const __m512i u = _mm512_ternarylogic_epi32(_mm512_sllv_epi32(h, left), low, l, 0xb8);
-            const __m512i v = _mm512_ternarylogic_epi32(_mm512_srlv_epi32(h, right), low, _mm512_srli_epi16(l, 4), 0xb8);
-            x[i] = row_dot(x[i], _mm512_and_si512(u, six), q + 128 * half, _mm512_and_si512(v, six),
-                           q + 128 * half + 64, _mm512_permutexvar_epi16(half ? index1 : index0, scales));
+            const __m512i v = _mm512_ternarylogic_epi32(_mm512_srlv_epi32(h, right), low, high, 0xb8);
+            x[i] = row_dot(x[i], _mm512_and_si512(u, six), q, _mm512_and_si512(v, six), q + 64,
+                           _mm512_permutexvar_epi16(half ? index1 : index0, scales));
         }
         uint16_t d;
         memcpy(&d, b[i].d, sizeof d);
@@ -188,11 +188,11 @@ INLINE void mm_row(int q6, float *c, const void *w, size_t row_bytes, int32_t n,
         if (q6) {
             memcpy(act.q[b], q, PN_QK);
             const __m256i s16 = _mm256_loadu_si256((const void *)(a->s16 + 16 * at));
-            _mm256_store_si256((void *)act.s[b], _mm256_sub_epi16(_mm256_setzero_si256(), s16));
+            _mm256_store_si256((void *)act.s6[b], _mm256_sub_epi16(_mm256_setzero_si256(), s16));
         } else {
             for (int i = 0; i < 8; i++) /* 0 2 1 3, 4 6 5 7 */
                 memcpy(act.q[b] + 32 * i, q + 32 * ((i & 4) | (i & 1) << 1 | (i & 2) >> 1), 32);
-            _mm_store_si128((void *)act.s[b], _mm_loadu_si128((const void *)(a->s32 + 8 * at)));
+            memcpy(act.s4[b / 4][b % 4], a->s32 + 8 * at, sizeof act.s4[0][0]);
         }
     }
     const size_t group_bytes = 4 * (q6 ? sizeof(struct pn_q6_k) : sizeof(struct pn_q4_k));

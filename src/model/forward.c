@@ -245,8 +245,8 @@ static void plan(struct pass *p)
 }
 
 /* Normalised input of the next products: with few rows each thread prepares all of them for itself. */
-static struct pn_in stage(struct pass *p, struct pn_team *t, const struct rows *rows, const struct pn_vec *norm, int n_w,
-                          const struct pn_weight *const *w)
+static struct pn_in stage(struct pass *p, struct pn_team *t, const struct rows *rows, const struct pn_vec *norm,
+                          int n_w, const struct pn_weight *const *w)
 {
     struct pn_scratch *s = p->s;
     const struct thread *th = &s->thread[t->tid];
@@ -385,7 +385,8 @@ static int32_t tasks_of_head(const struct projection *pr)
     return pr->end[pr->n_out - 1];
 }
 
-static struct projection cut_by_head(const struct pass *p, const struct pn_team *t, struct pn_out *out, int n_out, int32_t m)
+static struct projection cut_by_head(const struct pass *p, const struct pn_team *t, struct pn_out *out, int n_out,
+                                     int32_t m)
 {
     struct projection pr = {.out = out, .n_out = n_out};
     for (int j = 0, end = 0; j < n_out; j++) {

@@ -73,6 +73,16 @@ field measured.threads 1
 ok info "$model" --json
 field tier "$tier"
 
+# the affinity mask counts, not the machine
+if mask=$(taskset -cp $$ 2>/dev/null); then
+    mask=${mask##*: }
+    taskset -cp "${mask%%[,-]*}" $$ >/dev/null
+    ok doctor --quick --json
+    field cpus_usable 1
+    field recommended.threads 1
+    taskset -cp "$mask" $$ >/dev/null
+fi
+
 ok bench -m "$model" --prompt 20 --gen 4 --runs 2 --image 100x100 --json
 for path in prefill.tokens_per_second prefill.runs.1 decode.tokens_per_second decode.ceiling picture.seconds \
     picture.part first_token.seconds load_seconds peak_bytes ceilings.read_gbs; do
