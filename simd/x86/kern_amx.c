@@ -168,9 +168,12 @@ INLINE void tile_f32(enum scheme scheme, const struct panel *t, const struct pla
 
 /* Rows m0 .. of at most M_CHUNK activation rows, at least 16, times one tile of weight rows. */
 INLINE void amx_block(enum scheme scheme, unpack_fn *unpack, int offset, size_t block_bytes, float *acc,
-                      const uint8_t *const *row, int more, size_t row_bytes, const struct pn_act *a, int32_t m0,
+                      const uint8_t *w, int32_t rows, int more, size_t row_bytes, const struct pn_act *a, int32_t m0,
                       int32_t m)
 {
+    struct tail tail;
+    if (rows < NR)
+        memset(&tail, 0, sizeof tail);
     struct panel t[2] __attribute__((aligned(64)));
     struct planes s[2] __attribute__((aligned(64)));
     const int32_t n_ahead = (int32_t)((AHEAD + block_bytes / 2) / block_bytes);
@@ -180,8 +183,11 @@ INLINE void amx_block(enum scheme scheme, unpack_fn *unpack, int offset, size_t 
         const size_t ahead = b + n_ahead < a->nb ? (size_t)n_ahead * block_bytes
                              : more              ? NR * row_bytes - (size_t)(a->nb - n_ahead) * block_bytes
                                                  : 0;
+        rows_t row = { w + (size_t)b * block_bytes, row_bytes };
+        if (rows < NR)
+            row = tail_copy(&tail, row.p, row_bytes, rows, block_bytes * (size_t)cols / PN_QK);
         for (int p = 0; p < 2; p++) {
-            unpack(&t[p], row + LANES * p, (size_t)b * block_bytes, cols, ahead);
+            unpack(&t[p], rows_skip(row, LANES * p, 0), 0, cols, ahead);
             make_planes(scheme, &s[p], &t[p], offset);
         }
         for (int32_t i = 0; i < m; i += 16) {
@@ -210,12 +216,10 @@ INLINE void amx_mm(enum scheme scheme, enum pn_type type, unpack_fn *unpack, int
     amx_config(scheme == F32_32 || scheme == F32_32_MIN ? &config_half : &config_full);
     for (int32_t n0 = 0; n0 < n; n0 += NR) {
         const int32_t rows = n - n0 < NR ? n - n0 : NR;
-        const uint8_t *row[NR]; /* as in mm_body */
-        for (int r = 0; r < NR; r++)
-            row[r] = (const uint8_t *)w + (size_t)(n0 + (r < rows ? r : rows - 1)) * row_bytes;
+        const uint8_t *wr = (const uint8_t *)w + (size_t)n0 * row_bytes;
         for (int32_t mc = 0; mc < m; mc += M_CHUNK) {
             const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
-            amx_block(scheme, unpack, offset, block_bytes, acc, row, n - n0 >= 2 * NR, row_bytes, a, m0 + mc, mm);
+            amx_block(scheme, unpack, offset, block_bytes, acc, wr, rows, n - n0 >= 2 * NR, row_bytes, a, m0 + mc, mm);
             for (int32_t i = 0; i < mm; i++)
                 memcpy(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)i * NR, (size_t)rows * sizeof *c);
         }
@@ -257,18 +261,14 @@ struct bf_block {
     float sum[BF_M_CHUNK][BF_ROWS];
 };
 
-/* cols columns of 16 weight rows, the last one repeated, to a panel; zeros up to a multiple of 32 */
+/* cols columns of 16 weight rows, of which some may be missing, to a panel; zeros up to a multiple of 32 */
 INLINE void bf_pack(enum pn_type type, struct bf_block *t, uint16_t (*panel)[16][2], const uint8_t *w,
                     size_t row_bytes, int32_t rows, int32_t cols)
 {
-    const int direct = type == PN_BF16 && cols % 32 == 0;
-    const uint8_t *row[16];
-    for (int32_t r = 0; r < 16; r++) {
-        const uint8_t *from = w + (size_t)(r < rows ? r : rows - 1) * row_bytes;
-        row[r] = direct ? from : (const uint8_t *)t->rows[r];
-        if (!direct)
-            row_to_bf16(type, t->rows[r], from, cols);
-    }
+    const int direct = type == PN_BF16 && cols % 32 == 0 && rows >= 16;
+    const rows_t row = direct ? (rows_t){ w, row_bytes } : (rows_t){ (const uint8_t *)t->rows[0], sizeof t->rows[0] };
+    for (int32_t r = 0; r < 16 && !direct; r++)
+        row_to_bf16(type, t->rows[r], w + (size_t)(r < rows ? r : rows - 1) * row_bytes, cols);
     for (int32_t i = 0; i < (cols + 31) / 32 * 16; i += 8) {
         __m512i col[8];
         columns8(col, row, 4 * (size_t)i);

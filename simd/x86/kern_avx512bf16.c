@@ -122,25 +122,28 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
             for (int32_t k0 = 0; k0 < k; k0 += BF_COLS) {
                 const int32_t cols = k - k0 < BF_COLS ? k - k0 : BF_COLS;
                 const int32_t pairs = (cols + 7) / 8 * 4; /* whole calls of columns4 */
-                const int direct = type == PN_BF16 && cols % 8 == 0;
+                const int direct = type == PN_BF16 && cols % 8 == 0 && rows == BF_ROWS;
                 /* the same rows, two chunks on */
                 const size_t ahead = k - k0 > 3 * BF_COLS ? 2 * BF_COLS * elem : 0;
                 for (int32_t p = 0; p < panels; p++) {
-                    const uint8_t *row[16];
-                    for (int32_t r = 0; r < 16; r++) {
+                    rows_t row = { (const uint8_t *)t.rows[0], sizeof t.rows[0] };
+                    if (direct)
+                        row = (rows_t){ (const uint8_t *)w + (size_t)(n0 + 16 * p) * row_bytes + (size_t)k0 * elem,
+                                        row_bytes };
+                    for (int32_t r = 0; r < 16 && !direct; r++) {
                         const int32_t i = 16 * p + r < rows ? 16 * p + r : rows - 1;
                         const uint8_t *from = (const uint8_t *)w + (size_t)(n0 + i) * row_bytes +
                                               (size_t)k0 * elem;
-                        row[r] = direct ? from : (const uint8_t *)t.rows[r];
-                        if (!direct) {
-                            for (size_t b = 0; b < (size_t)cols * elem && ahead != 0; b += 64)
-                                _mm_prefetch((const char *)from + ahead + b, _MM_HINT_T0);
-                            row_to_bf16(type, t.rows[r], from, cols);
-                        }
+                        for (size_t b = 0; b < (size_t)cols * elem && ahead != 0; b += 64)
+                            _mm_prefetch((const char *)from + ahead + b, _MM_HINT_T0);
+                        row_to_bf16(type, t.rows[r], from, cols);
                     }
                     for (int32_t i = 0; i < pairs; i += 4) {
                         __m512i col[4];
-                        columns4(col, row, 4 * (size_t)i, direct ? ahead : 0);
+                        /* a line of four rows at a time, since prefetches in bursts are dropped */
+                        for (int32_t r = i & 12; direct && r < (i & 12) + 4; r++)
+                            _mm_prefetch((const char *)row.p + (size_t)r * row.step + 4 * (size_t)i + ahead, _MM_HINT_T0);
+                        columns4(col, row, 4 * (size_t)i);
                         for (int32_t j = 0; j < 4; j++)
                             _mm512_store_si512(t.w[p][i + j], col[j]);
                     }

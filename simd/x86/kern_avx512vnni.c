@@ -6,8 +6,8 @@
  * broadcast activations, and no horizontal sum is ever needed. All m activation rows then pass over
  * the tile in register tiles of up to 6 x 32 outputs. The transposition is done on 16-byte pieces
  * of the packed nibbles, before they are split, and costs about as much as two activation rows: so
- * one activation row runs from the same code at more than the memory can deliver. Q4_K, which most
- * weights are, has a path of its own for few rows (x86_few512.h).
+ * one activation row runs from the same code at more than the memory can deliver. Q4_K and Q6_K, which most
+ * weights are, have a path of their own for few rows (x86_few512.h).
  *
  * VPDPBUSD wants unsigned weights. Types whose q is signed are stored as u = q + offset, and the
  * sum of a sub-block starts at -offset * (sum of its activations) instead of 0: all integers,
@@ -204,7 +204,7 @@ static void ISA(mm_q4_k)(float *c, size_t ldc, const void *w, size_t row_bytes, 
     if (m == 1 && row_can(a))
         mm_row_q4_k(c, w, row_bytes, n, a, m0);
     else if (m > 0 && m <= FEW_MAX)
-        mm_few_q4_k(c, ldc, w, row_bytes, n, a, m0, m);
+        mm_few(fews_q4_k, sizeof(struct pn_q4_k), 4, c, ldc, w, row_bytes, n, a, m0, m);
     else
         mm_body(unpack_q4_k, tiles_INT_32_MIN, 0, sizeof(struct pn_q4_k), c, ldc, w, row_bytes, n, a, m0, m);
 }
@@ -214,6 +214,8 @@ static void ISA(mm_q6_k)(float *c, size_t ldc, const void *w, size_t row_bytes, 
 {
     if (m == 1 && row_can(a))
         mm_row_q6_k(c, w, row_bytes, n, a, m0);
+    else if (m > 0 && m <= FEW_MAX_Q6_K)
+        mm_few(fews_q6_k, sizeof(struct pn_q6_k), 5, c, ldc, w, row_bytes, n, a, m0, m);
     else
         mm_body(unpack_q6_k, tiles_INT_16, 32, sizeof(struct pn_q6_k), c, ldc, w, row_bytes, n, a, m0, m);
 }

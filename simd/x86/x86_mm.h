@@ -51,9 +51,10 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
     const int32_t n_ahead = (int32_t)((AHEAD + block_bytes / 2) / block_bytes);
     for (int32_t n0 = 0; n0 < n; n0 += NR) {
         const int32_t rows = n - n0 < NR ? n - n0 : NR;
-        const uint8_t *row[NR]; /* missing rows repeat the last one; their sums are not stored */
-        for (int r = 0; r < NR; r++)
-            row[r] = (const uint8_t *)w + (size_t)(n0 + (r < rows ? r : rows - 1)) * row_bytes;
+        const uint8_t *wr = (const uint8_t *)w + (size_t)n0 * row_bytes;
+        struct tail tail;
+        if (rows < NR)
+            memset(&tail, 0, sizeof tail);
 
         const int more = n - n0 >= 2 * NR;
         for (int32_t mc = 0; mc < m; mc += M_CHUNK) {
@@ -67,8 +68,11 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                     b + n_ahead < a->nb ? (size_t)n_ahead * block_bytes
                     : more              ? NR * row_bytes - (size_t)(a->nb - n_ahead) * block_bytes
                                         : 0;
-                unpack(&t[0], row, at, cols, ahead);
-                unpack(&t[1], row + LANES, at, cols, ahead);
+                rows_t row = { wr + at, row_bytes };
+                if (rows < NR)
+                    row = tail_copy(&tail, row.p, row_bytes, rows, block_bytes * (size_t)cols / PN_QK);
+                unpack(&t[0], row, 0, cols, ahead);
+                unpack(&t[1], rows_skip(row, LANES, 0), 0, cols, ahead);
                 const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
                 /* nearly equal register tiles: 7 rows run as 4 + 3 */
                 const int32_t n_tiles = (mm + MR - 1) / MR;

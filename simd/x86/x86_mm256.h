@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "kern/unroll.h"
+#include "x86_rows.h"
 
 #define LANES 8
 
@@ -80,13 +81,14 @@ INLINE void vi_store_f16(float *p, vi a)
     _mm256_store_ps(p, _mm256_cvtph_ps(h));
 }
 
-INLINE void columns4_plain(vi col[4], const uint8_t *const *row, size_t at)
+INLINE void columns4(vi col[4], rows_t row, size_t at)
 {
+    const struct row_steps rs = row_steps(row, at);
     __m256i z[4]; /* rows r, 4 + r */
     PRAGMA_UNROLL
     for (int r = 0; r < 4; r++) {
-        const __m256i v = _mm256_castsi128_si256(_mm_loadu_si128((const void *)(row[r] + at)));
-        z[r] = _mm256_inserti128_si256(v, _mm_loadu_si128((const void *)(row[r + 4] + at)), 1);
+        const __m256i v = _mm256_castsi128_si256(_mm_loadu_si128((const void *)row_at(&rs, r)));
+        z[r] = _mm256_inserti128_si256(v, _mm_loadu_si128((const void *)row_at(&rs, r + 4)), 1);
     }
     const __m256i lo01 = _mm256_unpacklo_epi32(z[0], z[1]),
                   hi01 = _mm256_unpackhi_epi32(z[0], z[1]);
@@ -98,18 +100,10 @@ INLINE void columns4_plain(vi col[4], const uint8_t *const *row, size_t at)
     col[3] = _mm256_unpackhi_epi64(hi01, hi23);
 }
 
-INLINE void columns4(vi col[4], const uint8_t *const *row, size_t at, size_t ahead)
+INLINE void columns8(vi col[8], rows_t row, size_t at)
 {
-    const uint8_t *const *turn = row + (at >> 3 & 6);
-    _mm_prefetch((const char *)turn[0] + at + ahead, _MM_HINT_T0);
-    _mm_prefetch((const char *)turn[1] + at + ahead, _MM_HINT_T0);
-    columns4_plain(col, row, at);
-}
-
-INLINE void columns8(vi col[8], const uint8_t *const *row, size_t at)
-{
-    columns4_plain(col, row, at);
-    columns4_plain(col + 4, row, at + 16);
+    columns4(col, row, at);
+    columns4(col + 4, row, at + 16);
 }
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "kern/unroll.h"
+#include "x86_rows.h"
 
 #define LANES 16 /* weight rows per panel */
 
@@ -81,18 +82,19 @@ INLINE void vi_store_f16(float *p, vi a)
 }
 
 /* col[j] = bytes at + 4j .. at + 4j + 3 of every row: 16 bytes of each row, transposed as dwords. */
-INLINE void columns4_plain(vi col[4], const uint8_t *const *row, size_t at)
+INLINE void columns4(vi col[4], rows_t row, size_t at)
 {
+    const struct row_steps rs = row_steps(row, at);
     __m512i z[4]; /* 128-bit lane i of z[r]: row 4i + r */
     PRAGMA_UNROLL
     for (int r = 0; r < 4; r++) {
-        __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)(row[r] + at)));
+        __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)row_at(&rs, r)));
         v = _mm512_mask_broadcast_i32x4(v, 0x00f0,
-                                        _mm_loadu_si128((const void *)(row[r + 4] + at)));
+                                        _mm_loadu_si128((const void *)row_at(&rs, r + 4)));
         v = _mm512_mask_broadcast_i32x4(v, 0x0f00,
-                                        _mm_loadu_si128((const void *)(row[r + 8] + at)));
+                                        _mm_loadu_si128((const void *)row_at(&rs, r + 8)));
         z[r] = _mm512_mask_broadcast_i32x4(v, 0xf000,
-                                           _mm_loadu_si128((const void *)(row[r + 12] + at)));
+                                           _mm_loadu_si128((const void *)row_at(&rs, r + 12)));
     }
     const __m512i lo01 = _mm512_unpacklo_epi32(z[0], z[1]),
                   hi01 = _mm512_unpackhi_epi32(z[0], z[1]);
@@ -104,28 +106,16 @@ INLINE void columns4_plain(vi col[4], const uint8_t *const *row, size_t at)
     col[3] = _mm512_unpackhi_epi64(hi01, hi23);
 }
 
-/* Also prefetches, `ahead` bytes on, the line of four of the rows: the next calls, 16 bytes later,
- * take the other rows. Hardware prefetchers do not follow this many rows, and prefetches in bursts
- * are dropped once the few miss buffers are taken. */
-INLINE void columns4(vi col[4], const uint8_t *const *row, size_t at, size_t ahead)
+/* col[j] = bytes at + 4j .. at + 4j + 3 of every row, j = 0 .. 7: half the loads of two columns4. */
+INLINE void columns8(vi col[8], rows_t row, size_t at)
 {
-    const uint8_t *const *turn = row + (at >> 2 & 12);
-    PRAGMA_UNROLL
-    for (int r = 0; r < 4; r++)
-        _mm_prefetch((const char *)turn[r] + at + ahead, _MM_HINT_T0);
-    columns4_plain(col, row, at);
-}
-
-/* col[j] = bytes at + 4j .. at + 4j + 3 of every row, j = 0 .. 7: half the loads of two columns4, and no
- * prefetch (fetch_rows). */
-INLINE void columns8(vi col[8], const uint8_t *const *row, size_t at)
-{
+    const struct row_steps rs = row_steps(row, at);
     __m512i z[8]; /* z[4h + r]: row 8h + r and, in the upper half, row 8h + r + 4 */
     PRAGMA_UNROLL
     for (int i = 0; i < 8; i++) {
-        const uint8_t *const *r = row + 2 * (i & 4) + (i & 3);
-        const __m512i v = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)(r[0] + at)));
-        z[i] = _mm512_inserti64x4(v, _mm256_loadu_si256((const void *)(r[4] + at)), 1);
+        const int r = 2 * (i & 4) + (i & 3);
+        const __m512i v = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)row_at(&rs, r)));
+        z[i] = _mm512_inserti64x4(v, _mm256_loadu_si256((const void *)row_at(&rs, r + 4)), 1);
     }
     __m512i y[8]; /* y[4h + j]: of rows 8h .., columns j (128-bit lanes 0, 2) and 4 + j (lanes 1, 3) */
     PRAGMA_UNROLL

@@ -26,18 +26,17 @@ struct panel {
     float d[LANES], dmin[LANES];
 };
 
-typedef void unpack_fn(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                       size_t ahead);
+typedef void unpack_fn(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead);
 
 /* Prefetch `bytes` bytes from `at` on of the rows whose turn it is, one `parts`th of the panel in each of
  * as many calls: a row's lines together, since DRAM and the other prefetchers prefer it so, and the
  * rows in turns, since prefetches in bursts are dropped once the few miss buffers are taken. */
-INLINE void fetch_rows(const uint8_t *const *row, size_t at, size_t bytes, int part, int parts)
+INLINE void fetch_rows(rows_t row, size_t at, size_t bytes, int part, int parts)
 {
-    const uint8_t *const *turn = row + part * (LANES / parts);
-    for (int r = 0; r < LANES / parts; r++) {
+    rows_t turn = rows_skip(row, part * (LANES / parts), at);
+    for (int r = 0; r < LANES / parts; r++, turn = rows_skip(turn, 1, 0)) {
         for (size_t line = 0; line < bytes; line += 64)
-            _mm_prefetch((const char *)turn[r] + at + line, _MM_HINT_T0);
+            _mm_prefetch((const char *)turn.p + line, _MM_HINT_T0);
     }
 }
 
@@ -76,11 +75,11 @@ INLINE void store_pairs(int16_t out[2][LANES][2], vi v)
 
 /* Header of Q4_K and Q5_K: d, dmin, eight 6-bit scales and mins (quant/blocks.h,
  * pn_unpack_scales_k). */
-INLINE void header_k(struct panel *p, const uint8_t *const *row, size_t at)
+INLINE void header_k(struct panel *p, rows_t row, size_t at)
 {
     const vi m63 = vi_set1_8(63), m48 = vi_set1_8(48), m15 = vi_set1_8(15);
     vi h[4];
-    columns4_plain(h, row, at);
+    columns4(h, row, at);
     vi_store_f16(p->d, h[0]);
     vi_store_f16(p->dmin, vi_srl(h[0], 16));
     store_u8x4(p->s.sc, vi_and(h[1], m63));
@@ -89,8 +88,7 @@ INLINE void header_k(struct panel *p, const uint8_t *const *row, size_t at)
     store_pairs(p->mn + 2, vi_or(vi_and(vi_srl(h[3], 4), m15), vi_and(vi_srl(h[2], 2), m48)));
 }
 
-static inline void unpack_q4_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                               size_t ahead)
+static inline void unpack_q4_k(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15);
@@ -108,8 +106,7 @@ static inline void unpack_q4_k(struct panel *p, const uint8_t *const *row, size_
     }
 }
 
-static inline void unpack_q5_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                               size_t ahead)
+static inline void unpack_q5_k(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m16 = vi_set1_8(16);
@@ -133,19 +130,18 @@ static inline void unpack_q5_k(struct panel *p, const uint8_t *const *row, size_
 }
 
 /* d and the sixteen signed scales of Q6_K */
-INLINE void header_q6_k(struct panel *p, const uint8_t *const *row, size_t at)
+INLINE void header_q6_k(struct panel *p, rows_t row, size_t at)
 {
     vi c[4];
-    columns4_plain(c, row, at + offsetof(struct pn_q6_k, scales));
+    columns4(c, row, at + offsetof(struct pn_q6_k, scales));
     PRAGMA_UNROLL
     for (int i = 0; i < 4; i++)
         store_s8x4(p->s.sc + 4 * i, c[i]);
-    columns4_plain(c, row, at + sizeof(struct pn_q6_k) - 16); /* ends with d */
+    columns4(c, row, at + sizeof(struct pn_q6_k) - 16); /* ends with d */
     vi_store_f16(p->d, vi_srl(c[3], 16));
 }
 
-static inline void unpack_q6_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                               size_t ahead)
+static inline void unpack_q6_k(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m48 = vi_set1_8(48);
@@ -172,15 +168,14 @@ static inline void unpack_q6_k(struct panel *p, const uint8_t *const *row, size_
     }
 }
 
-static inline void unpack_q3_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                               size_t ahead)
+static inline void unpack_q3_k(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m48 = vi_set1_8(48), m32 = vi_set1_8(32);
     const vi m3 = vi_set1_8(3), m4 = vi_set1_8(4);
     /* the last 16 bytes of the block: two of qs, the twelve of scales, d */
     vi c[4];
-    columns4(c, row, at + sizeof(struct pn_q3_k) - 16, ahead);
+    columns4(c, row, at + sizeof(struct pn_q3_k) - 16);
     const vi s0 = vi_or(vi_srl(c[0], 16), vi_sll(c[1], 16));
     const vi s4 = vi_or(vi_srl(c[1], 16), vi_sll(c[2], 16));
     const vi s8 = vi_or(vi_srl(c[2], 16), vi_sll(c[3], 16));
@@ -192,13 +187,12 @@ static inline void unpack_q3_k(struct panel *p, const uint8_t *const *row, size_
                vi_sub_8(vi_or(vi_and(vi_srl(s4, 4), m15), vi_and(vi_srl(s8, 2), m48)), m32));
     for (int part = 0; part < 2; part++) { /* elements 16 part .. of every sub-block */
         vi h[4];
-        columns4(h, row, at + 16 * (size_t)part, ahead);
+        fetch_rows(row, at + ahead, sizeof(struct pn_q3_k), part, 2);
+        columns4(h, row, at + 16 * (size_t)part);
         PRAGMA_UNROLL
         for (int half = 0; half < 2; half++) {
             uint8_t (*w)[4 * LANES] = p->w + 32 * half + 4 * part;
-            columns4(c, row,
-                     at + offsetof(struct pn_q3_k, qs) + 32 * (size_t)half + 16 * (size_t)part,
-                     ahead);
+            columns4(c, row, at + offsetof(struct pn_q3_k, qs) + 32 * (size_t)half + 16 * (size_t)part);
             PRAGMA_UNROLL
             for (int k = 0; k < 4; k++) {
                 const int bit = 4 * half + k;
@@ -213,25 +207,23 @@ static inline void unpack_q3_k(struct panel *p, const uint8_t *const *row, size_
 }
 
 /* Scale times q is at most 15 * 3: it is multiplied into the bytes, two at a time. */
-static inline void unpack_q2_k(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                               size_t ahead)
+static inline void unpack_q2_k(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m3 = vi_set1_8(3);
     vi c[4], s[4];
-    columns4(c, row, at + sizeof(struct pn_q2_k) - 16, ahead);
+    columns4(c, row, at + sizeof(struct pn_q2_k) - 16);
     vi_store_f16(p->d, c[3]);
     vi_store_f16(p->dmin, vi_srl(c[3], 16));
-    columns4(s, row, at, ahead);
+    columns4(s, row, at);
     PRAGMA_UNROLL
     for (int i = 0; i < 4; i++)
         store_pairs(p->mn + 2 * i, vi_and(vi_srl(s[i], 4), m15));
     for (int half = 0; half < 2; half++) {
+        fetch_rows(row, at + ahead, sizeof(struct pn_q2_k), half, 2);
         for (int part = 0; part < 2; part++) {
             uint8_t (*w)[4 * LANES] = p->w + 32 * half + 4 * part;
-            columns4(c, row,
-                     at + offsetof(struct pn_q2_k, qs) + 32 * (size_t)half + 16 * (size_t)part,
-                     ahead);
+            columns4(c, row, at + offsetof(struct pn_q2_k, qs) + 32 * (size_t)half + 16 * (size_t)part);
             PRAGMA_UNROLL
             for (int k = 0; k < 4; k++) {
                 /* scale 8 half + 2 k + part as an int16 in both halves of the lane */
@@ -258,14 +250,13 @@ INLINE __m128i iq4_table(void)
     return _mm_xor_si128(_mm_loadu_si128((const void *)pn_iq4_values), _mm_set1_epi8(SIGN_BIT));
 }
 
-static inline void unpack_iq4_xs(struct panel *p, const uint8_t *const *row, size_t at,
-                                 int32_t cols, size_t ahead)
+static inline void unpack_iq4_xs(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), one15 = vi_set1_32(15), one48 = vi_set1_32(48);
     const __m128i table = iq4_table();
     vi c[4];
-    columns4(c, row, at, ahead); /* d, scales_h; scales_l; qs */
+    columns4(c, row, at); /* d, scales_h; scales_l; qs */
     vi_store_f16(p->d, c[0]);
     PRAGMA_UNROLL
     for (int s = 0; s < 8; s++) {
@@ -275,7 +266,8 @@ static inline void unpack_iq4_xs(struct panel *p, const uint8_t *const *row, siz
     }
     for (int s = 0; s < 8; s++) {
         uint8_t (*w)[4 * LANES] = p->w + 8 * s;
-        columns4(c, row, at + offsetof(struct pn_iq4_xs, qs) + 16 * (size_t)s, ahead);
+        fetch_rows(row, at + ahead, sizeof(struct pn_iq4_xs), s, 8);
+        columns4(c, row, at + offsetof(struct pn_iq4_xs, qs) + 16 * (size_t)s);
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(w[j], vi_lookup(table, vi_and(c[j], m15)));
@@ -296,8 +288,7 @@ static inline void zero_groups(struct panel *p, int32_t cols)
     }
 }
 
-static inline void unpack_q8_0(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                               size_t ahead)
+static inline void unpack_q8_0(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
 {
     const vi sign = vi_set1_8(SIGN_BIT);
     zero_groups(p, cols);
@@ -305,7 +296,7 @@ static inline void unpack_q8_0(struct panel *p, const uint8_t *const *row, size_
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q8_0)) {
         vi c[4];
         fetch_rows(row, next, 8 * sizeof(struct pn_q8_0), g, 8);
-        columns4_plain(c, row, at); /* begins with d */
+        columns4(c, row, at); /* begins with d */
         vi_store_f16(p->s.g.d[g], c[0]);
         vi q[8];
         columns8(q, row, at + offsetof(struct pn_q8_0, qs));
@@ -315,16 +306,17 @@ static inline void unpack_q8_0(struct panel *p, const uint8_t *const *row, size_
     }
 }
 
-static inline void unpack_q4_0(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                               size_t ahead)
+static inline void unpack_q4_0(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
 {
     const vi m15 = vi_set1_8(15);
     zero_groups(p, cols);
+    const size_t next = at + ahead;
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q4_0)) {
         vi c[4];
-        columns4(c, row, at, ahead); /* begins with d */
+        fetch_rows(row, next, 8 * sizeof(struct pn_q4_0), g, 8);
+        columns4(c, row, at); /* begins with d */
         vi_store_f16(p->s.g.d[g], c[0]);
-        columns4(c, row, at + offsetof(struct pn_q4_0, qs), ahead);
+        columns4(c, row, at + offsetof(struct pn_q4_0, qs));
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(p->w[8 * g + j], vi_and(c[j], m15));
@@ -333,17 +325,18 @@ static inline void unpack_q4_0(struct panel *p, const uint8_t *const *row, size_
     }
 }
 
-static inline void unpack_iq4_nl(struct panel *p, const uint8_t *const *row, size_t at,
-                                 int32_t cols, size_t ahead)
+static inline void unpack_iq4_nl(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
 {
     const vi m15 = vi_set1_8(15);
     const __m128i table = iq4_table();
     zero_groups(p, cols);
+    const size_t next = at + ahead;
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_iq4_nl)) {
         vi c[4];
-        columns4(c, row, at, ahead); /* begins with d */
+        fetch_rows(row, next, 8 * sizeof(struct pn_iq4_nl), g, 8);
+        columns4(c, row, at); /* begins with d */
         vi_store_f16(p->s.g.d[g], c[0]);
-        columns4(c, row, at + offsetof(struct pn_iq4_nl, qs), ahead);
+        columns4(c, row, at + offsetof(struct pn_iq4_nl, qs));
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(p->w[8 * g + j], vi_lookup(table, vi_and(c[j], m15)));
@@ -352,17 +345,18 @@ static inline void unpack_iq4_nl(struct panel *p, const uint8_t *const *row, siz
     }
 }
 
-static inline void unpack_q4_1(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                               size_t ahead)
+static inline void unpack_q4_1(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
 {
     const vi m15 = vi_set1_8(15);
     zero_groups(p, cols);
+    const size_t next = at + ahead;
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q4_1)) {
         vi c[4];
-        columns4(c, row, at, ahead);
+        fetch_rows(row, next, 8 * sizeof(struct pn_q4_1), g, 8);
+        columns4(c, row, at);
         vi_store_f16(p->s.g.d[g], c[0]);
         vi_store_f16(p->s.g.m[g], vi_srl(c[0], 16));
-        columns4(c, row, at + offsetof(struct pn_q4_1, qs), ahead);
+        columns4(c, row, at + offsetof(struct pn_q4_1, qs));
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(p->w[8 * g + j], vi_and(c[j], m15));
@@ -385,29 +379,31 @@ INLINE void store_q5(uint8_t (*w)[4 * LANES], const vi c[4], vi qh)
     }
 }
 
-static inline void unpack_q5_0(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                               size_t ahead)
+static inline void unpack_q5_0(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
 {
     zero_groups(p, cols);
+    const size_t next = at + ahead;
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q5_0)) {
         vi h[4], c[4];
-        columns4(h, row, at, ahead); /* d, qh lies across the first two columns */
+        fetch_rows(row, next, 8 * sizeof(struct pn_q5_0), g, 8);
+        columns4(h, row, at); /* d, qh lies across the first two columns */
         vi_store_f16(p->s.g.d[g], h[0]);
-        columns4(c, row, at + offsetof(struct pn_q5_0, qs), ahead);
+        columns4(c, row, at + offsetof(struct pn_q5_0, qs));
         store_q5(p->w + 8 * g, c, vi_or(vi_srl(h[0], 16), vi_sll(h[1], 16)));
     }
 }
 
-static inline void unpack_q5_1(struct panel *p, const uint8_t *const *row, size_t at, int32_t cols,
-                               size_t ahead)
+static inline void unpack_q5_1(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
 {
     zero_groups(p, cols);
+    const size_t next = at + ahead;
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q5_1)) {
         vi h[4], c[4];
-        columns4(h, row, at, ahead); /* d, m; qh */
+        fetch_rows(row, next, 8 * sizeof(struct pn_q5_1), g, 8);
+        columns4(h, row, at); /* d, m; qh */
         vi_store_f16(p->s.g.d[g], h[0]);
         vi_store_f16(p->s.g.m[g], vi_srl(h[0], 16));
-        columns4(c, row, at + offsetof(struct pn_q5_1, qs), ahead);
+        columns4(c, row, at + offsetof(struct pn_q5_1, qs));
         store_q5(p->w + 8 * g, c, h[1]);
     }
 }

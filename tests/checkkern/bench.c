@@ -23,6 +23,7 @@ struct job {
     uint8_t *w;
     float *c, *x, *y, *z;
     struct pn_act act;
+    void *act_buf;
     struct pn_kv_view kv;
     int32_t n_keys[64];
 };
@@ -133,6 +134,15 @@ static void of_ceiling(double value, double ceiling, const char *name)
         printf(" (%.0f%% of %s)", 100 * value / ceiling, name);
 }
 
+/* m rows of activations, packed without gaps as a model does it. */
+static void set_rows(struct job *j, int32_t m)
+{
+    j->m = m;
+    pn_act_init(&j->act, j->act_buf, m, COLS);
+    for (int32_t i = 0; i < m; i++)
+        j->k->quant_act(&j->act, i, j->x + (size_t)i * COLS);
+}
+
 /* Products: cached weights at several m; few rows against weights that come from memory, where the
  * limit is the lower of the peak and what the read bandwidth allows. */
 static void bench_product(struct job *j, const char *tier)
@@ -143,7 +153,7 @@ static void bench_product(struct job *j, const char *tier)
                         : family == CK_MM_BF16 ? ceilings.bf16_gops
                                                : ceilings.f32_gops;
     const char *peak_name = family == CK_MM ? "int8" : family == CK_MM_BF16 ? "bf16" : "f32";
-    static const int32_t ms[] = { 1, 4, 8, 16, MAX_M }, streamed_ms[] = { 1, 4, 8, 16 };
+    static const int32_t ms[] = { 1, 2, 3, 4, 6, 8, 12, 16, MAX_M }, streamed_ms[] = { 1, 2, 3, 4, 6, 8, 12, 16 };
     struct ck random = { .rng = 1, .slot = j->slot };
     j->row_bytes = pn_row_bytes(type, COLS);
     const size_t l2_bytes = ROWS * j->row_bytes;
@@ -156,7 +166,7 @@ static void bench_product(struct job *j, const char *tier)
     j->n = ROWS;
     printf("  %-12s %-16s", tier, j->slot->name);
     for (size_t i = 0; i < sizeof ms / sizeof ms[0]; i++) {
-        j->m = ms[i];
+        set_rows(j, ms[i]);
         const double gops = 2.0 * ms[i] * ROWS * COLS / seconds(j) * 1e-9;
         printf(" m=%d %.3g", ms[i], gops);
         of_ceiling(gops, peak, peak_name);
@@ -166,7 +176,7 @@ static void bench_product(struct job *j, const char *tier)
     j->n = big_rows;
     printf(" GOPS; streamed");
     for (size_t i = 0; i < sizeof streamed_ms / sizeof streamed_ms[0]; i++) {
-        j->m = streamed_ms[i];
+        set_rows(j, streamed_ms[i]);
         const double bytes = (double)j->row_bytes * big_rows, ops = 2.0 * j->m * big_rows * COLS, s = seconds(j);
         const double by_read = ceilings.read_gbs * ops / bytes;
         printf(" m=%d %.1f GB/s", j->m, bytes / s * 1e-9);
@@ -228,10 +238,8 @@ void ck_bench(const struct pn_kern *k, const struct ck_slot *slot)
         j.x[i] = 0.1f * ck_normal(&random);
     for (int32_t i = 0; i < COLS; i++)
         j.z[i] = ck_normal(&random);
-    void *act = memory(pn_act_bytes(MAX_M, COLS));
-    pn_act_init(&j.act, act, MAX_M, COLS);
-    for (int32_t i = 0; i < MAX_M; i++)
-        k->quant_act(&j.act, i, j.x + (size_t)i * COLS);
+    j.act_buf = memory(pn_act_bytes(MAX_M, COLS));
+    set_rows(&j, 1);
     j.kv.type = PN_KV_F16;
     j.kv.hd = HD;
     j.kv.k = memory((size_t)KEYS * HD * sizeof(float));
@@ -270,7 +278,7 @@ void ck_bench(const struct pn_kern *k, const struct ck_slot *slot)
     free(j.x);
     free(j.y);
     free(j.z);
-    free(act);
+    free(j.act_buf);
     free(j.kv.k);
     free(j.kv.v);
     free(j.kv.ks);
