@@ -142,7 +142,8 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
                         __m512i col[4];
                         /* a line of four rows at a time, since prefetches in bursts are dropped */
                         for (int32_t r = i & 12; direct && r < (i & 12) + 4; r++)
-                            _mm_prefetch((const char *)row.p + (size_t)r * row.step + 4 * (size_t)i + ahead, _MM_HINT_T0);
+                            _mm_prefetch((const char *)row.p + (size_t)r * row.step + 4 * (size_t)i + ahead,
+                                         _MM_HINT_T0);
                         columns4(col, row, 4 * (size_t)i);
                         for (int32_t j = 0; j < 4; j++)
                             _mm512_store_si512(t.w[p][i + j], col[j]);
