@@ -15,7 +15,7 @@
 #include "x86_mm.h"
 
 #define FEW_MAX 8
-#define FEW_MAX_Q6_K 5 /* above, the sums do not fit in registers */
+#define FEW_MAX_Q6_K 4 /* above, the sums do not fit in registers */
 
 /* x += four columns u of 16 rows * four activations. A memory operand saves the register and the
  * instruction that gcc 12 spends on the broadcast; loads bound this loop. */
@@ -172,10 +172,9 @@ FEW(q6_k, 1)
 FEW(q6_k, 2)
 FEW(q6_k, 3)
 FEW(q6_k, 4)
-FEW(q6_k, 5)
 static few_fn *const fews_q4_k[FEW_MAX + 1] = { NULL,       few_q4_k_1, few_q4_k_2, few_q4_k_3, few_q4_k_4,
                                                 few_q4_k_5, few_q4_k_6, few_q4_k_7, few_q4_k_8 };
-static few_fn *const fews_q6_k[FEW_MAX_Q6_K + 1] = { NULL, few_q6_k_1, few_q6_k_2, few_q6_k_3, few_q6_k_4, few_q6_k_5 };
+static few_fn *const fews_q6_k[FEW_MAX_Q6_K + 1] = { NULL, few_q6_k_1, few_q6_k_2, few_q6_k_3, few_q6_k_4 };
 
 /* The product with few rows; n_ahead: super-blocks from a prefetch to the use. */
 static void mm_few(few_fn *const *fns, size_t block, int32_t n_ahead, float *c, size_t ldc, const void *w,
