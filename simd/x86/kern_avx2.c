@@ -10,7 +10,6 @@
 #include "x86_slots.h"
 
 #define MR 3
-#define TILE_SIGNED
 #include "x86_mm256.h"
 
 #include "x86_tile256.h"

@@ -2,10 +2,16 @@
 /* Register tiles of the 256-bit quantised products: up to 3 activation rows x 16 weight rows.
  *
  * avxvnni has VPDPBUSD. avx2 has VPMADDUBSW, which adds two products in int16, saturating: `chunk`
- * steps may be added up in int16 before they are widened, chosen so that nothing can overflow:
+ * steps may be added up in int16 before VPMADDWD widens them, and multiplies them by their scale
+ * while it is at it. chunk is chosen so that nothing can overflow:
  *   chunk * 2 * (largest weight byte) * 127 <= 32767
- *   8: 15 (4 bits)   4: 31 (5 bits), 7 (3 bits)   2: 63 (6 bits), 45 (Q2_K)   1: signed bytes, |q|
- * <= 128 Signed bytes go through the sign trick, |w| * sign(a, w); activations are never -128. */
+ *   8: 15 (4 bits)   4: 31 (5 bits), 7 (3 bits)   2: 63 (6 bits), 45 (Q2_K)   1: signed bytes,
+ * |q| <= 128. Signed bytes go through the sign trick, |w| * sign(a, w); activations are never -128.
+ *
+ * So 32 multiply-adds take 1 + 1 / chunk instructions of the multiplier, and as many additions:
+ * 2.25 in all for Q4_K, 2.5 for Q5_K, 3 for Q6_K; the sign trick 4 1/3. Two multiplications and four
+ * instructions a cycle (Zen 5) bound Q4_K to 89 % of the VPMADDUBSW peak, Q5_K to 80, Q6_K to 67, and
+ * the sign trick to 46. */
 #ifndef PN_X86_TILE256_H
 #define PN_X86_TILE256_H
 
@@ -22,12 +28,15 @@ INLINE __m256i bcast4(const void *p)
  * sixteen registers. An empty instruction that "changes" the sum stops it. */
 #define KEEP(x) __asm__("" : "+x"(x))
 
-/* x[2][mr] += products of `steps` columns of four; w0, w1: two panels */
+/* x[2][mr] += products of `steps` columns of four; w0, w1: two panels. Without VNNI times s0, s1:
+ * int16 factors, each twice in its row's lane. */
 INLINE void dot_steps(int mr, int chunk, int steps, __m256i x0[MR], __m256i x1[MR],
-                      const uint8_t *w0, const uint8_t *w1, const int8_t *q)
+                      const uint8_t *w0, const uint8_t *w1, const int8_t *q, __m256i s0, __m256i s1)
 {
 #ifdef __AVXVNNI__
     (void)chunk;
+    (void)s0;
+    (void)s1;
     PRAGMA_UNROLL
     for (int k = 0; k < steps; k++) {
         const __m256i u0 = _mm256_load_si256((const void *)(w0 + 32 * k));
@@ -40,7 +49,6 @@ INLINE void dot_steps(int mr, int chunk, int steps, __m256i x0[MR], __m256i x1[M
         }
     }
 #else
-    const __m256i one = _mm256_set1_epi16(1);
     PRAGMA_UNROLL
     for (int k0 = 0; k0 < steps; k0 += chunk) {
         __m256i y0[MR], y1[MR];
@@ -67,13 +75,22 @@ INLINE void dot_steps(int mr, int chunk, int steps, __m256i x0[MR], __m256i x1[M
         }
         PRAGMA_UNROLL
         for (int i = 0; i < mr; i++) {
-            x0[i] = _mm256_add_epi32(x0[i], _mm256_madd_epi16(y0[i], one));
-            x1[i] = _mm256_add_epi32(x1[i], _mm256_madd_epi16(y1[i], one));
+            x0[i] = _mm256_add_epi32(x0[i], _mm256_madd_epi16(y0[i], s0));
+            x1[i] = _mm256_add_epi32(x1[i], _mm256_madd_epi16(y1[i], s1));
             KEEP(x0[i]);
             KEEP(x1[i]);
         }
     }
 #endif
+}
+
+/* The rows' factors of the sums of sub-blocks 2p, 2p + 1: mins, or in INT_16 without VNNI the scales */
+INLINE __m256i pair_factors(enum scheme scheme, const struct panel *t, int p)
+{
+    if (scheme != INT_16)
+        return _mm256_load_si256((const void *)t->mn[p]);
+    return _mm256_blend_epi16(_mm256_load_si256((const void *)t->s.sc[2 * p]),
+                              _mm256_load_si256((const void *)t->s.sc[2 * p + 1]), 0xaa);
 }
 
 /* c[mr][16] += one super-block. scheme, chunk and mr are constants at every call. */
@@ -83,7 +100,7 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
     const int n_sub = scheme == INT_16 ? 16 : scheme == INT_1_MIN ? 1 : 8;
     const int steps = 64 / n_sub;
     const int is_f32 = scheme == F32_32 || scheme == F32_32_MIN;
-    const int has_offset = scheme == INT_32 || scheme == INT_16 || scheme == F32_32;
+    const int has_offset = scheme == F32_32 || (WITH_VNNI && (scheme == INT_32 || scheme == INT_16));
 
     int32_t start[MR][16] __attribute__((aligned(32)));
     float sums[MR][8] __attribute__((aligned(32)));
@@ -105,6 +122,7 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
         }
     }
 
+    const __m256i one = _mm256_set1_epi16(1);
     __m256i tot0[MR], tot1[MR]; /* integer sums, or f32 bits */
     PRAGMA_UNROLL
     for (int i = 0; i < mr; i++)
@@ -115,14 +133,20 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
         const int8_t *q = a->q + 4 * g * steps;
         if (scheme == INT_1_MIN) {
             for (int k = 0; k < steps; k += 8)
-                dot_steps(mr, chunk, 8, tot0, tot1, w0 + 32 * k, w1 + 32 * k, q + 4 * k);
+                dot_steps(mr, chunk, 8, tot0, tot1, w0 + 32 * k, w1 + 32 * k, q + 4 * k, one, one);
             break;
+        }
+        if (!is_f32 && !WITH_VNNI) {
+            dot_steps(mr, chunk, steps, tot0, tot1, w0, w1, q,
+                      _mm256_load_si256((const void *)t[0].s.sc[g]),
+                      _mm256_load_si256((const void *)t[1].s.sc[g]));
+            continue;
         }
         __m256i x0[MR], x1[MR];
         PRAGMA_UNROLL
         for (int i = 0; i < mr; i++)
             x0[i] = x1[i] = has_offset ? _mm256_set1_epi32(start[i][g]) : _mm256_setzero_si256();
-        dot_steps(mr, chunk, steps, x0, x1, w0, w1, q);
+        dot_steps(mr, chunk, steps, x0, x1, w0, w1, q, one, one);
         if (!is_f32) {
             const __m256i s0 = _mm256_load_si256((const void *)t[0].s.sc[g]);
             const __m256i s1 = _mm256_load_si256((const void *)t[1].s.sc[g]);
@@ -152,6 +176,23 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
 
     PRAGMA_UNROLL
     for (int i = 0; i < mr; i++) {
+        __m256i j0 = _mm256_setzero_si256(), j1 = j0; /* factors of pairs times activation sums */
+        const int pairs = scheme == INT_32_MIN ? 4 : 8;
+        const int16_t *s = scheme == INT_32_MIN ? a->s32 + 8 * i : a->s16 + 16 * i;
+        const int has_mins = scheme == INT_32_MIN || scheme == INT_1_MIN;
+        if (has_mins || (scheme == INT_16 && !WITH_VNNI)) {
+            PRAGMA_UNROLL
+            for (int p = 0; p < pairs; p++) {
+                const __m256i b = bcast4(s + 2 * p);
+                j0 = _mm256_add_epi32(j0, _mm256_madd_epi16(pair_factors(scheme, &t[0], p), b));
+                j1 = _mm256_add_epi32(j1, _mm256_madd_epi16(pair_factors(scheme, &t[1], p), b));
+            }
+        }
+        if (scheme == INT_16 && !WITH_VNNI) {
+            const __m256i off = _mm256_set1_epi32(offset);
+            tot0[i] = _mm256_sub_epi32(tot0[i], _mm256_mullo_epi32(j0, off));
+            tot1[i] = _mm256_sub_epi32(tot1[i], _mm256_mullo_epi32(j1, off));
+        }
         __m256 y0, y1;
         if (is_f32) {
             y0 = _mm256_castsi256_ps(tot0[i]);
@@ -160,18 +201,7 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
             y0 = _mm256_mul_ps(_mm256_load_ps(t[0].d), _mm256_cvtepi32_ps(tot0[i]));
             y1 = _mm256_mul_ps(_mm256_load_ps(t[1].d), _mm256_cvtepi32_ps(tot1[i]));
         }
-        if (scheme == INT_32_MIN || scheme == INT_1_MIN) {
-            const int pairs = scheme == INT_32_MIN ? 4 : 8;
-            const int16_t *s = scheme == INT_32_MIN ? a->s32 + 8 * i : a->s16 + 16 * i;
-            __m256i j0 = _mm256_setzero_si256(), j1 = j0;
-            PRAGMA_UNROLL
-            for (int p = 0; p < pairs; p++) {
-                const __m256i b = bcast4(s + 2 * p);
-                const __m256i m0 = _mm256_load_si256((const void *)t[0].mn[p]);
-                const __m256i m1 = _mm256_load_si256((const void *)t[1].mn[p]);
-                j0 = _mm256_add_epi32(j0, _mm256_madd_epi16(m0, b));
-                j1 = _mm256_add_epi32(j1, _mm256_madd_epi16(m1, b));
-            }
+        if (has_mins) {
             y0 = _mm256_fnmadd_ps(_mm256_load_ps(t[0].dmin), _mm256_cvtepi32_ps(j0), y0);
             y1 = _mm256_fnmadd_ps(_mm256_load_ps(t[1].dmin), _mm256_cvtepi32_ps(j1), y1);
         }

@@ -14,10 +14,16 @@
 #include "kern/kern.h"
 #include "quant/blocks.h"
 
+#if defined __AVXVNNI__ || defined __AVX512VNNI__
+#define WITH_VNNI 1
+#else
+#define WITH_VNNI 0
+#endif
+
 struct panel {
     uint8_t w[64][4 * LANES]; /* [k/4][row][4]: q + offset of the type */
     union {
-        int32_t sc[16][LANES]; /* integer scale of each sub-block */
+        int32_t sc[16][LANES]; /* integer scale of each sub-block, as WITH_VNNI says */
         struct {
             float d[8][LANES], m[8][LANES];
         } g; /* f32 scale, min of each group of 32 */
@@ -49,20 +55,25 @@ INLINE __m128i bytes16(int a, int b, int c, int d)
     return _mm_setr_epi32(x, x + step, x + 2 * step, x + 3 * step);
 }
 
-/* Four unsigned bytes of each lane to four vectors of int32. */
+/* Scales of a sub-block: int32; without VNNI twice as int16, for VPMADDWD. */
+INLINE void store_scales(int32_t out[LANES], vi v)
+{
+    vi_store(out, WITH_VNNI ? v : vi_shuffle(v, bytes16(0, 1, 0, 1)));
+}
+/* Four bytes of each lane to the scales of four sub-blocks. */
 INLINE void store_u8x4(int32_t out[4][LANES], vi v)
 {
-    vi_store(out[0], vi_shuffle(v, bytes16(0, -1, -1, -1)));
-    vi_store(out[1], vi_shuffle(v, bytes16(1, -1, -1, -1)));
-    vi_store(out[2], vi_shuffle(v, bytes16(2, -1, -1, -1)));
-    vi_store(out[3], vi_shuffle(v, bytes16(3, -1, -1, -1)));
+    store_scales(out[0], vi_shuffle(v, bytes16(0, -1, -1, -1)));
+    store_scales(out[1], vi_shuffle(v, bytes16(1, -1, -1, -1)));
+    store_scales(out[2], vi_shuffle(v, bytes16(2, -1, -1, -1)));
+    store_scales(out[3], vi_shuffle(v, bytes16(3, -1, -1, -1)));
 }
 INLINE void store_s8x4(int32_t out[4][LANES], vi v)
 {
-    vi_store(out[0], vi_sra(vi_sll(v, 24), 24));
-    vi_store(out[1], vi_sra(vi_sll(v, 16), 24));
-    vi_store(out[2], vi_sra(vi_sll(v, 8), 24));
-    vi_store(out[3], vi_sra(v, 24));
+    store_scales(out[0], vi_sra(vi_sll(v, 24), 24));
+    store_scales(out[1], vi_sra(vi_sll(v, 16), 24));
+    store_scales(out[2], vi_sra(vi_sll(v, 8), 24));
+    store_scales(out[3], vi_sra(v, 24));
 }
 /* Four unsigned bytes of each lane to two vectors of int16 pairs. */
 INLINE void store_pairs(int16_t out[2][LANES][2], vi v)
@@ -238,12 +249,8 @@ static inline void unpack_q2_k(struct panel *p, rows_t row, size_t at, int32_t c
     }
 }
 
-/* AVX2 without VNNI multiplies signed bytes: there TILE_SIGNED keeps the offset of 128 out. */
-#ifdef TILE_SIGNED
-#define SIGN_BIT 0
-#else
-#define SIGN_BIT -128
-#endif
+/* Without VNNI bytes are multiplied signed, and the offset of 128 stays out. */
+#define SIGN_BIT (WITH_VNNI ? -128 : 0)
 
 INLINE __m128i iq4_table(void)
 {
@@ -262,7 +269,7 @@ static inline void unpack_iq4_xs(struct panel *p, rows_t row, size_t at, int32_t
     for (int s = 0; s < 8; s++) {
         const vi low = vi_and(vi_srl(c[1], 4 * s), one15);
         const vi high = vi_and(vi_srl(c[0], 12 + 2 * s), one48);
-        vi_store(p->s.sc[s], vi_sub_32(vi_or(low, high), vi_set1_32(32)));
+        store_scales(p->s.sc[s], vi_sub_32(vi_or(low, high), vi_set1_32(32)));
     }
     for (int s = 0; s < 8; s++) {
         uint8_t (*w)[4 * LANES] = p->w + 8 * s;
