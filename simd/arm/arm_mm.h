@@ -43,13 +43,17 @@ struct panel {
     int32_t sc[16][PANEL]; /* differences of scales */
     int16_t mn[16][PANEL];
     float gd[8][PANEL], gm[8][PANEL]; /* F32 schemes: zeros for groups past the end of the row */
+#ifdef SCALES_TWICE
+    int32_t twice[16][2 * PANEL]; /* sc, or the bits of gd: two rows' factors, twice */
+#endif
     float d[PANEL], dmin[PANEL];
 };
 
 /* Rows of one super-block each: row[r] + at. groups: of 32 columns that exist (8, or less at the
  * end of a 32-type's row). */
 typedef int8x16_t weights16_fn(const uint8_t *block, int i);
-typedef void weights_fn(struct panel *p, const uint8_t *const *row, size_t at, int groups);
+typedef void weights_fn(struct panel *p, const uint8_t *const *row, size_t at,
+                        int groups); /* after the factors */
 typedef void factors_fn(struct panel *p, const uint8_t *const *row, size_t at, int groups);
 
 /* ---- factors ---- */
@@ -431,8 +435,8 @@ INLINE void gemm_body(weights_fn *weights, factors_fn *factors, tile_fn *const *
                 for (int32_t j = 0; j < nn; j += PANEL) {
                     const uint8_t *row[PANEL];
                     panel_rows(row, w, row_bytes, n0 + j, nn - j < PANEL ? nn - j : PANEL);
-                    weights(&p, row, at, groups);
                     factors(&p, row, at, groups);
+                    weights(&p, row, at, groups);
                     int32_t i = 0;
                     while (i < mm) {
                         const int32_t mr = tile_rows(i, mm);
@@ -474,7 +478,7 @@ INLINE void gemm_body(weights_fn *weights, factors_fn *factors, tile_fn *const *
     }                                                                                             \
     static void unpack_##type(struct panel *p, const uint8_t *const *row, size_t at, int groups)  \
     {                                                                                             \
-        fill_panel(w16_##type, p, row, at, groups);                                               \
+        fill_panel(w16_##type, scheme, p, row, at, groups);                                       \
     }                                                                                             \
     static void mm_##type(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,       \
                           const struct pn_act *a, int32_t m0, int32_t m)                          \

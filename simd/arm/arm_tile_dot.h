@@ -5,10 +5,12 @@
  * four rows, and meets four columns of one activation row: a lane of a load of sixteen (SDOT by
  * element, no broadcast), or that lane copied to all (NEON).
  *
- * SDOT at MR = 6: 12 running sums, 12 totals, 2 weights and 6 activations are the 32 registers. Of
- * the instructions of the loop over sub-blocks, these multiply (SDOT, MLA, FMLA; gcc 12):
- *     Q4_K Q5_K IQ4_XS 79 %    Q6_K Q3_K 77 %    Q2_K 80 %    with f32 scales 63 %
- * The f32 scales of 32 columns cost a clearing, a conversion and an FMLA for each sum of 8 SDOT.
+ * SDOT at MR = 6: 12 running sums, 12 totals, 2 weights and 6 activations are the 32 registers. The
+ * activations of a tile are packed, so that LDP brings two rows. Of the instructions of the loop over
+ * sub-blocks, these multiply (SDOT, MLA, FMLA; gcc 12; bench/insn-count):
+ *     Q4_K Q5_K IQ4_XS 83 %    Q6_K Q3_K 80 %    Q2_K 84 %    with f32 scales 68 %
+ * The f32 scales of 32 columns cost a clearing, a conversion and an FMLA for each sum of 8 SDOT: 82 %
+ * if loads were free.
  *
  * NEON adds up products in int16, two halves of a register apart, then pairs into int32; the rows'
  * sums are then in pairs of lanes, which rows4() adds. `chunk` columns of four may be added up in
@@ -21,9 +23,10 @@
 
 /* ---- panels ---- */
 
-INLINE void fill_panel(weights16_fn *w16, struct panel *p, const uint8_t *const *row, size_t at,
-                       int groups)
+INLINE void fill_panel(weights16_fn *w16, enum scheme scheme, struct panel *p,
+                       const uint8_t *const *row, size_t at, int groups)
 {
+    (void)scheme;
     for (int i = 0; i < 2 * groups; i++) {
         int8_t *out = p->w + 128 * i;
         for (int h = 0; h < 2; h++) {
@@ -48,13 +51,30 @@ INLINE void fill_panel(weights16_fn *w16, struct panel *p, const uint8_t *const 
 
 #define XV 2 /* registers of running sums per activation row */
 
-INLINE void dot_columns(int chunk, int mr, int32x4_t x[MR][XV], const int8_t *w, const int8_t *q)
+/* The activations of a tile of mr rows: [16 steps of 16 columns][mr][16]. */
+static void pack_rows(int8_t *packed, const int8_t *q, int32_t rows)
+{
+    int32_t i = 0;
+    while (i < rows) {
+        const int32_t mr = tile_rows(i, rows);
+        for (int32_t t = 0; t < mr; t++) {
+            const int8_t *from = q + (size_t)(i + t) * PN_QK;
+            int8_t *out = packed + (size_t)i * PN_QK + 16 * t;
+            for (int s = 0; s < 16; s++)
+                vst1q_s8(out + (size_t)s * 16 * (size_t)mr, vld1q_s8(from + 16 * s));
+        }
+        i += mr;
+    }
+}
+#define STEP_Q(mr) (16 * (mr)) /* from sixteen columns to the next */
+
+INLINE void dot_columns(enum scheme scheme, int mr, int32x4_t x[MR][XV], const int8_t *w,
+                        const int8_t *q)
 {
     int8x16_t av[MR];
-    (void)chunk;
     PRAGMA_UNROLL
     for (int i = 0; i < mr; i++)
-        av[i] = vld1q_s8(q + 256 * i);
+        av[i] = vld1q_s8(q + 16 * i);
     STAY_HERE;
 #define GROUP(lane)                                                                               \
     do {                                                                                          \
@@ -71,6 +91,8 @@ INLINE void dot_columns(int chunk, int mr, int32x4_t x[MR][XV], const int8_t *w,
     GROUP(2);
     GROUP(3);
 #undef GROUP
+    if (is_f32(scheme)) /* a conversion follows, to other registers */
+        return;
     PRAGMA_UNROLL
     for (int i = 0; i < mr; i++) /* keeps each sum in its register: fewer moves in the loop */
         __asm__("" : "+w"(x[i][0]), "+w"(x[i][1]));
@@ -85,6 +107,7 @@ INLINE int32x4_t rows4(const int32x4_t x[XV], int h)
 #else
 
 #define XV 4
+#define STEP_Q(mr) 16
 
 INLINE int8x16_t lane4(int8x16_t a, int lane)
 {
@@ -95,8 +118,10 @@ INLINE int8x16_t lane4(int8x16_t a, int lane)
                                             : vdupq_laneq_s32(v, 3));
 }
 
-INLINE void dot_columns(int chunk, int mr, int32x4_t x[MR][XV], const int8_t *w, const int8_t *q)
+INLINE void dot_columns(enum scheme scheme, int mr, int32x4_t x[MR][XV], const int8_t *w,
+                        const int8_t *q)
 {
+    const int chunk = scheme == INT_32 || scheme == F32_32 ? 2 : 4;
     PRAGMA_UNROLL
     for (int k0 = 0; k0 < 4; k0 += chunk) {
         PRAGMA_UNROLL
@@ -140,7 +165,6 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *p, const s
                       float *c)
 {
     const int n_sub = scheme == INT_16 ? 16 : 8, steps = 16 / n_sub;
-    const int chunk = scheme == INT_32 || scheme == F32_32 ? 2 : 4;
     int32x4_t x[MR][XV], tot[MR][2]; /* tot in the integer schemes, y in the f32 ones */
     float32x4_t y[MR][2];
     PRAGMA_UNROLL
@@ -162,7 +186,8 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *p, const s
         }
         PRAGMA_UNROLL
         for (int s = 0; s < steps; s++)
-            dot_columns(chunk, mr, x, p->w + 128 * (g * steps + s), a->q + 16 * (g * steps + s));
+            dot_columns(scheme, mr, x, p->w + 128 * (g * steps + s),
+                        a->q + STEP_Q(mr) * (g * steps + s));
         STAY_HERE;
         if (scheme == INT_1_MIN)
             continue;

@@ -8,14 +8,18 @@
  * With activations on the left a sum register is
  *     (row 2t, weight 2p)  (row 2t, weight 2p+1)  (row 2t+1, weight 2p)  (row 2t+1, weight 2p+1)
  * MR = 6: 12 running sums, 12 totals, 4 weights and 3 activations are 31 registers. Of the
- * instructions of the loop over sub-blocks, these multiply (SMMLA, MLA, FMLA; gcc 12):
- *     Q4_K Q5_K IQ4_XS 81 %    Q6_K Q3_K 78 %    Q2_K 83 %    with f32 scales 59 %
+ * instructions of the loop over sub-blocks, these multiply (SMMLA, MLA, FMLA; gcc 12;
+ * bench/insn-count):
+ *     Q4_K Q5_K IQ4_XS 85 %    Q6_K Q3_K 84 %    Q2_K 83 %    with f32 scales 63 %
+ * The f32 scales of 32 columns cost a clearing, a conversion and an FMLA for each sum of 4 SMMLA: 71 %
+ * if loads were free.
  *
  * The packing is paid once for BLOCK_PANELS panels. An odd last row is paired with zeros, whose
  * sums are dropped. */
 #ifndef PN_ARM_TILE_MMLA_H
 #define PN_ARM_TILE_MMLA_H
 
+#define SCALES_TWICE
 #include "arm_mm.h"
 
 #define PAIRS (PANEL / 2)
@@ -31,9 +35,21 @@ INLINE int8x16_t zip_high(int8x16_t a, int8x16_t b)
 
 /* ---- operands ---- */
 
-INLINE void fill_panel(weights16_fn *w16, struct panel *p, const uint8_t *const *row, size_t at,
-                       int groups)
+/* Two factors to both halves of a register */
+INLINE int32x4_t twice(const void *p)
 {
+    return vreinterpretq_s32_s64(vld1q_dup_s64(p));
+}
+
+INLINE void fill_panel(weights16_fn *w16, enum scheme scheme, struct panel *p,
+                       const uint8_t *const *row, size_t at, int groups)
+{
+    for (int g = 0; g < (scheme == INT_1_MIN ? 0 : scheme == INT_16 ? 16 : 8); g++) {
+        const int32_t *f = is_f32(scheme) ? (const int32_t *)p->gd[g] : p->sc[g];
+        PRAGMA_UNROLL
+        for (int j = 0; j < PAIRS; j++)
+            vst1q_s32(p->twice[g] + 4 * j, twice(f + 2 * j));
+    }
     for (int i = 0; i < 2 * groups; i++) {
         int8_t *out = p->w + 128 * i;
         PRAGMA_UNROLL
@@ -109,12 +125,6 @@ INLINE void mmla_columns(int np, int32x4_t x[MR / 2][PAIRS], const int8_t **wp, 
 
 /* ---- a super-block ---- */
 
-/* Two factors to both halves of a register */
-INLINE int32x4_t twice(const void *p)
-{
-    return vreinterpretq_s32_s64(vld1q_dup_s64(p));
-}
-
 /* Row i (0, 1) of a pair, weights 4h .. 4h + 3, from its sums */
 INLINE int32x4_t rows4(const int32x4_t x[PAIRS], int h, int i)
 {
@@ -149,7 +159,7 @@ INLINE void tile_body(enum scheme scheme, int np, const struct panel *p, const s
         }
     }
     const int8_t *w = p->w, *q = a->q;
-    const int32_t *sc = p->sc[0];
+    const int32_t *factor = p->twice[0];
     for (int g = 0; g < n_sub; g++) {
         if (is_f32(scheme)) {
             PRAGMA_UNROLL
@@ -164,23 +174,20 @@ INLINE void tile_body(enum scheme scheme, int np, const struct panel *p, const s
             mmla_columns(np, x, &w, &q);
         if (scheme == INT_1_MIN)
             continue;
+        const int32x4x4_t f = vld1q_s32_x4(factor);
+        STEP(factor, 4 * PAIRS);
         PRAGMA_UNROLL
         for (int j = 0; j < PAIRS; j++) {
-            if (!is_f32(scheme)) {
-                const int32x4_t f = twice(sc);
-                STEP(sc, 2);
-                PRAGMA_UNROLL
-                for (int t = 0; t < np; t++)
-                    tot[t][j] = vmlaq_s32(tot[t][j], x[t][j], f);
-            } else {
-                const float32x4_t d = vreinterpretq_f32_s32(twice(p->gd[g] + 2 * j));
-                const float32x4_t gm = vreinterpretq_f32_s32(twice(p->gm[g] + 2 * j));
-                PRAGMA_UNROLL
-                for (int t = 0; t < np; t++) {
+            const float32x4_t d = vreinterpretq_f32_s32(f.val[j]);
+            const float32x4_t gm = vreinterpretq_f32_s32(twice(p->gm[g] + 2 * j));
+            PRAGMA_UNROLL
+            for (int t = 0; t < np; t++) {
+                if (!is_f32(scheme))
+                    tot[t][j] = vmlaq_s32(tot[t][j], x[t][j], f.val[j]);
+                else
                     y[t][j] = vfmaq_f32(y[t][j], d, vcvtq_f32_s32(x[t][j]));
-                    if (scheme == F32_32_MIN)
-                        y[t][j] = vfmaq_f32(y[t][j], gm, vld1q_f32(sums[t][g]));
-                }
+                if (scheme == F32_32_MIN)
+                    y[t][j] = vfmaq_f32(y[t][j], gm, vld1q_f32(sums[t][g]));
             }
         }
         STAY_HERE;

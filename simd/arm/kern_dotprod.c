@@ -6,8 +6,8 @@
 
 #include "kern/kern.h"
 
-#define M_CHUNK 512
-#define BLOCK_PANELS 1
+#define M_CHUNK 120 /* 20 tiles; the sums and the packed rows of a block take 60 KiB of stack */
+#define BLOCK_PANELS 8
 #define MR 6
 #define MR_STEP 1
 #include "arm_tile_dot.h"
