@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Model of the tile instructions, after their description in the Intel SDM (volume 2, LDTILECFG,
- * TILELOADD, TDPBSSD, TDPBF16PS ...), for tests on CPUs without AMX. What raises #GP or #UD there
- * raises SIGILL here. Tiles are per thread, as registers are. */
+/* Model of the tile instructions for tests on CPUs without AMX, after their operation sections in the
+ * Intel SDM (volume 2, LDTILECFG, TILELOADD, TILESTORED, TILEZERO, TILERELEASE, TDPBSSD, TDPBF16PS), and compared with
+ * the Bochs emulator's (cpu/avx/amx.cc). What raises #GP or #UD there raises SIGILL here. Tiles are per
+ * thread, as registers are. */
 #ifndef PN_AMX_MODEL_H
 #define PN_AMX_MODEL_H
 
@@ -59,6 +60,7 @@ static inline void amx_zero(int t)
 
 static inline void amx_load(int t, const void *p, int64_t stride)
 {
+    amx_need(amx.cfg.colsb[t] % 4 == 0);
     amx_zero(t); /* rows and columns past the configured ones become zero */
     for (int r = 0; r < amx.cfg.rows[t]; r++)
         memcpy(amx.t[t][r], (const uint8_t *)p + r * stride, amx.cfg.colsb[t]);
@@ -67,6 +69,7 @@ static inline void amx_load(int t, const void *p, int64_t stride)
 static inline void amx_store(int t, void *p, int64_t stride)
 {
     amx_need_tile(t);
+    amx_need(amx.cfg.colsb[t] % 4 == 0);
     for (int r = 0; r < amx.cfg.rows[t]; r++)
         memcpy((uint8_t *)p + r * stride, amx.t[t][r], amx.cfg.colsb[t]);
 }
@@ -98,7 +101,7 @@ static inline void amx_dot_s8(int c, int a, int b)
     }
 }
 
-/* Denormals are zero, going in and coming out. */
+/* Denormals are zero, going in and coming out; MXCSR has no say, rounding is to nearest even. */
 static inline float amx_flush(float x)
 {
     return fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x;
@@ -112,6 +115,8 @@ static inline float amx_bf16(const uint8_t *p)
     return amx_flush(x);
 }
 
+/* The order of the SDM: even and odd columns in FMA chains of their own that start at zero, then their sum,
+ * then that is added to c. */
 static inline void amx_dot_bf16(int c, int a, int b)
 {
     amx_need_product(c, a, b);

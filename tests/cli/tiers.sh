@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Every kernel tier this machine can run: the reference's numbers, and the same bits in all of them
-# (openblas excepted, which picks its kernels by the number of rows; doc/NUMERICS.md).
+# Every kernel tier this machine can run: the reference's numbers, the same bits in all of them, and in each for any
+# number of threads and any chunk (openblas excepted, which picks its kernels by the number of rows; doc/NUMERICS.md).
+# A tier it cannot run is an error, however it is asked for.
 . "${PUNA_SRCDIR:-.}/tests/cli/lib.sh" || exit 1
 OLLAMA_MODELS=$src/tests/data/ollama/models
 export OLLAMA_MODELS
@@ -17,6 +18,10 @@ while tier=$(tool jsonget "$tmp/doctor" "tiers.$i.name" 2>/dev/null); do
     if [ "$built" != true ] || [ "$usable" != true ]; then
         echo "not run: $tier (built: $built, usable here: $usable)"
         wrong 1 "$tier" logits -m "$model" --cpu "$tier" --ids 1 -o "$tmp/none"
+        PUNA_CPU=$tier
+        export PUNA_CPU
+        wrong 1 "$tier" logits -m "$model" --ids 1 -o "$tmp/none"
+        unset PUNA_CPU
         continue
     fi
     n=$((n + 1))
@@ -27,6 +32,19 @@ while tier=$(tool jsonget "$tmp/doctor" "tiers.$i.name" 2>/dev/null); do
     # f32 through a picture, and int8 products of K-quants
     ok logits -m "$model" --cpu "$tier" --precise -p 'The same bits?' -i "$images/tall.png" -o "$tmp/$tier-precise.st"
     ok logits -m tiny-c:q4_k_m --cpu "$tier" -p 'The same bits again?' -o "$tmp/$tier-int8.st"
+    # bf16 weights, keys and values: in tiers with bf16 dot products nobody else's bits, but always the same
+    ok logits -m "$model" --cpu "$tier" --kv-type bf16 -p 'The same bits?' -i "$images/tall.png" -o "$tmp/$tier-bf16.st"
+    for how in '-t 1 --chunk 1' '-t 2 --chunk 3' '-t 3 --chunk 64'; do
+        # shellcheck disable=SC2086
+        ok logits -m "$model" --cpu "$tier" $how --kv-type bf16 -p 'The same bits?' -i "$images/tall.png" -o "$tmp/bf16.st"
+        # shellcheck disable=SC2086
+        ok logits -m tiny-c:q4_k_m --cpu "$tier" $how -p 'The same bits again?' -o "$tmp/int8.st"
+        # shellcheck disable=SC2086
+        ok logits -m "$model" --cpu "$tier" $how --precise -p 'The same bits?' -i "$images/tall.png" -o "$tmp/precise.st"
+        for kind in bf16 int8 precise; do
+            cmp -s "$tmp/$kind.st" "$tmp/$tier-$kind.st" || fail "$tier: other bits with $how ($kind)"
+        done
+    done
     if [ -z "$first" ]; then
         first=$tier
         continue
