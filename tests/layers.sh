@@ -16,7 +16,7 @@ allowed() {
         file) echo 'base quant' ;;
         model) echo 'file kern pool quant base' ;;
         text) echo 'base file puna.h' ;;
-        image) echo 'base stb' ;;
+        image) echo 'kern base stb' ;;
         session) echo 'model text image base puna.h' ;;
         convert) echo 'file text model kern pool quant base puna.h' ;;
         api) echo 'base cpu quant kern pool file model text image session convert puna.h' ;;

@@ -9,6 +9,7 @@
 #include "arm_vf.h"
 
 #include "arm_mmf.h"
+#include "arm_resize.h"
 #include "kern/vec_tmpl.h"
 
 #define M_CHUNK 512
@@ -84,6 +85,8 @@ void pn_kern_init_neon(struct pn_kern *k)
 #undef TYPED
     FILL_MM(k);
     fill_vec_slots(k);
+    k->resize_across = resize_across;
+    k->resize_down = resize_down;
     k->peak_f32 = peak_f32;
     k->peak_int8 = peak_int8;
 }

@@ -5,7 +5,7 @@ if HAVE_KERN_NEON
 noinst_LTLIBRARIES += libkern_neon.la
 libcore_la_LIBADD += libkern_neon.la
 libkern_neon_la_SOURCES = src/kern/unroll.h simd/arm/kern_neon.c simd/arm/arm_vf.h simd/arm/arm_unpack.h \
-	simd/arm/arm_mmf.h simd/arm/arm_tile_dot.h simd/arm/arm_mm.h
+	simd/arm/arm_resize.h simd/arm/arm_mmf.h simd/arm/arm_tile_dot.h simd/arm/arm_mm.h
 libkern_neon_la_CFLAGS = $(KERN_CFLAGS) $(neon_CFLAGS)
 endif
 if HAVE_KERN_DOTPROD

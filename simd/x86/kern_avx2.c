@@ -12,6 +12,7 @@
 #define MR 3
 #include "x86_mm256.h"
 
+#include "x86_resize.h"
 #include "x86_tile256.h"
 
 TILES(q4_k, INT_32_MIN, 8)
@@ -63,5 +64,7 @@ void pn_kern_init_avx2(struct pn_kern *k)
 {
     fill_f32_slots(k);
     FILL_MM()
+    k->resize_across = ISA(resize_across);
+    k->resize_down = ISA(resize_down);
     k->peak_int8 = ISA(peak_int8);
 }

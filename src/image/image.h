@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 struct puna_error;
+struct pn_kern;
 
 struct pn_rgb {
     int32_t w, h;
@@ -27,9 +28,10 @@ struct pn_image_limits {
 int pn_image_decode(struct pn_rgb *out, const uint8_t *bytes, size_t len,
                     const struct pn_image_limits *limits, struct puna_error *err);
 
-/* Pillow's 8-bit BILINEAR (antialiased triangle), bit for bit; src and out differ in memory. */
+/* Pillow's 8-bit BILINEAR (antialiased triangle), bit for bit; src and out differ in memory. kern: whose
+ * kernels (the bits are the same); NULL: the scalar ones. */
 int pn_resize(struct pn_rgb *out, const struct pn_rgb *src, int32_t w, int32_t h,
-              struct puna_error *err);
+              const struct pn_kern *kern, struct puna_error *err);
 
 struct pn_tiling {
     int32_t tiles_h, tiles_w; /* canvas in tiles */

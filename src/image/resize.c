@@ -12,10 +12,14 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "image/image.h"
+#include "kern/kern.h"
 
-enum { FRACTION = 22, HALF = 1 << (FRACTION - 1) };
+enum { FRACTION = 22 };
 
-/* Output i is the sum of weight[i*size + j] * input[first[i] + j], j < count[i]. */
+/* No sum overflows for any length: rounding to at least 1 at most doubles a weight, so that the weights add
+ * up to at most 2^23, and 255 * 2^23 + 2^21 < 2^31.
+ *
+ * Output i is the sum of weight[i*size + j] * input[first[i] + j], j < count[i]. */
 struct taps {
     int32_t *first, *count, *weight;
     size_t size;
@@ -77,56 +81,8 @@ static int taps_make(struct taps *t, int32_t in, int32_t out, struct puna_error 
     return PUNA_OK;
 }
 
-static inline uint8_t to_byte(int32_t sum)
-{
-    sum >>= FRACTION;
-    return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
-}
-
-/* No overflow for any length: rounding to at least 1 at most doubles a weight, so that the
- * weights add up to at most 2^23, and 255 * 2^23 + 2^21 < 2^31. */
-static void across(uint8_t *restrict out, const uint8_t *restrict in, int32_t w,
-                   const struct taps *t)
-{
-    for (int32_t x = 0; x < w; x++) {
-        const int32_t *restrict k = t->weight + (size_t)x * t->size;
-        const uint8_t *restrict p = in + 3 * (size_t)t->first[x];
-        const int32_t n = t->count[x];
-        int32_t r = HALF, g = HALF, b = HALF;
-        for (int32_t j = 0; j < n; j++) {
-            r += p[3 * j] * k[j];
-            g += p[3 * j + 1] * k[j];
-            b += p[3 * j + 2] * k[j];
-        }
-        out[3 * x] = to_byte(r);
-        out[3 * x + 1] = to_byte(g);
-        out[3 * x + 2] = to_byte(b);
-    }
-}
-
-/* One output row, in strips that stay in the first cache. */
-static void down(uint8_t *restrict out, const uint8_t *restrict in, size_t stride,
-                 const int32_t *restrict k, int32_t n)
-{
-    enum { STRIP = 1024 };
-    int32_t acc[STRIP];
-    for (size_t x0 = 0; x0 < stride; x0 += STRIP) {
-        const size_t m = stride - x0 < STRIP ? stride - x0 : STRIP;
-        for (size_t x = 0; x < m; x++)
-            acc[x] = HALF;
-        for (int32_t j = 0; j < n; j++) {
-            const uint8_t *restrict p = in + (size_t)j * stride + x0;
-            const int32_t kj = k[j];
-            for (size_t x = 0; x < m; x++)
-                acc[x] += p[x] * kj;
-        }
-        for (size_t x = 0; x < m; x++)
-            out[x0 + x] = to_byte(acc[x]);
-    }
-}
-
 static int pass(struct pn_rgb *out, const struct pn_rgb *src, int32_t w, int32_t h, bool vertical,
-                struct puna_error *err)
+                const struct pn_kern *kern, struct puna_error *err)
 {
     struct taps t = {0};
     *out = (struct pn_rgb){.w = w, .h = h};
@@ -141,40 +97,44 @@ static int pass(struct pn_rgb *out, const struct pn_rgb *src, int32_t w, int32_t
         return pn_fail_memory(err, (size_t)w * (size_t)h * 3, "a resized picture");
     }
     const size_t src_stride = 3 * (size_t)src->w, stride = 3 * (size_t)w;
-#ifdef _OPENMP
-#endif
     for (int32_t y = 0; y < h; y++) {
         uint8_t *o = out->px + (size_t)y * stride;
         if (vertical)
-            down(o, src->px + (size_t)t.first[y] * src_stride, stride,
-                 t.weight + (size_t)y * t.size, t.count[y]);
+            kern->resize_down(o, src->px + (size_t)t.first[y] * src_stride, src_stride, stride,
+                              t.weight + (size_t)y * t.size, t.count[y]);
         else
-            across(o, src->px + (size_t)y * src_stride, w, &t);
+            kern->resize_across(o, src->px + (size_t)y * src_stride, w, src->w, t.first, t.count, t.weight,
+                                t.size);
     }
     taps_free(&t);
     return PUNA_OK;
 }
 
 int pn_resize(struct pn_rgb *out, const struct pn_rgb *src, int32_t w, int32_t h,
-              struct puna_error *err)
+              const struct pn_kern *kern, struct puna_error *err)
 {
+    struct pn_kern scalar;
+    if (kern == NULL) {
+        pn_kern_init_scalar(&scalar);
+        kern = &scalar;
+    }
     *out = (struct pn_rgb){0};
     if (w <= 0 || h <= 0 || src->w <= 0 || src->h <= 0)
         return pn_fail(err, PUNA_E_ARG, "resize: %d x %d to %d x %d: sizes must be positive",
                        (int)src->w, (int)src->h, (int)w, (int)h);
     if (w != src->w && h != src->h) {
         struct pn_rgb mid;
-        int rc = pass(&mid, src, w, src->h, false, err);
+        int rc = pass(&mid, src, w, src->h, false, kern, err);
         if (rc == PUNA_OK) {
-            rc = pass(out, &mid, w, h, true, err);
+            rc = pass(out, &mid, w, h, true, kern, err);
             pn_rgb_free(&mid);
         }
         return rc;
     }
     if (w != src->w)
-        return pass(out, src, w, h, false, err);
+        return pass(out, src, w, h, false, kern, err);
     if (h != src->h)
-        return pass(out, src, w, h, true, err);
+        return pass(out, src, w, h, true, kern, err);
     const size_t n = (size_t)w * (size_t)h;
     out->px = pn_calloc_array(n, 3);
     if (!out->px)

@@ -93,7 +93,7 @@ int pn_image_tiles(float *out, const struct pn_rgb *img, const struct pn_tiling 
         return pn_fail(err, PUNA_E_ARG, "tiles: %d x %d does not fit %d x %d tiles of %d",
                        (int)t->new_w, (int)t->new_h, (int)t->tiles_w, (int)t->tiles_h, (int)tile);
     struct pn_rgb pic;
-    const int rc = pn_resize(&pic, img, t->new_w, t->new_h, err);
+    const int rc = pn_resize(&pic, img, t->new_w, t->new_h, NULL, err);
     if (rc < 0)
         return rc;
     float table[3][256];

@@ -173,6 +173,18 @@ struct pn_kern {
     /* out[hd] = o / sum(l); lanes added pairwise as in mm_f32; an empty row gives zeros. [exact] */
     void (*attn_finish)(float *out, const float *acc, int32_t hd);
 
+    /* Pictures, bytes [pixel][3], by the taps of src/image/resize.c: weights with 22 fraction bits whose sums with
+     * bytes fit int32. [exact]
+     * across: one row of w pixels from one of in_w,
+     *   out[3 x + c] = byte((2^21 + sum over j < count[x] of weight[x * size + j] * in[3 (first[x] + j) + c]) >> 22)
+     * down: n_bytes bytes of one row from n rows stride bytes apart,
+     *   out[i] = byte((2^21 + sum over j < n of weight[j] * in[j * stride + i]) >> 22)
+     * byte clamps to 0 .. 255; weights are >= 0. */
+    void (*resize_across)(uint8_t *out, const uint8_t *in, int32_t w, int32_t in_w, const int32_t *first,
+                          const int32_t *count, const int32_t *weight, size_t size);
+    void (*resize_down)(uint8_t *out, const uint8_t *in, size_t stride, size_t n_bytes, const int32_t *weight,
+                        int32_t n);
+
     /* Optional: a loop of at least iters independent multiply-adds of the tier's fastest kind, operands
      * in registers; returns the operations done (2 per multiply-add of one lane) so that ops / time is
      * the peak of one core. NULL: the tier has no such instruction (or leaves the lower tier's). The

@@ -510,6 +510,55 @@ static uint64_t peak_f32(uint64_t iters)
     return (iters + LANES - 1) / LANES * LANES * 2;
 }
 
+/* ---- pictures ---- */
+
+enum { FRACTION = 22, HALF = 1 << (FRACTION - 1) };
+
+static inline uint8_t to_byte(int32_t sum)
+{
+    sum >>= FRACTION;
+    return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
+}
+
+static void resize_across(uint8_t *out, const uint8_t *in, int32_t w, int32_t in_w, const int32_t *first,
+                          const int32_t *count, const int32_t *weight, size_t size)
+{
+    (void)in_w;
+    for (int32_t x = 0; x < w; x++) {
+        const int32_t *k = weight + (size_t)x * size;
+        const uint8_t *p = in + 3 * (size_t)first[x];
+        int32_t r = HALF, g = HALF, b = HALF;
+        for (int32_t j = 0; j < count[x]; j++) {
+            r += p[3 * j] * k[j];
+            g += p[3 * j + 1] * k[j];
+            b += p[3 * j + 2] * k[j];
+        }
+        out[3 * x] = to_byte(r);
+        out[3 * x + 1] = to_byte(g);
+        out[3 * x + 2] = to_byte(b);
+    }
+}
+
+/* In strips that stay in the first cache. */
+static void resize_down(uint8_t *out, const uint8_t *in, size_t stride, size_t n_bytes, const int32_t *weight,
+                        int32_t n)
+{
+    enum { STRIP = 1024 };
+    int32_t acc[STRIP];
+    for (size_t x0 = 0; x0 < n_bytes; x0 += STRIP) {
+        const size_t m = n_bytes - x0 < STRIP ? n_bytes - x0 : STRIP;
+        for (size_t x = 0; x < m; x++)
+            acc[x] = HALF;
+        for (int32_t j = 0; j < n; j++) {
+            const uint8_t *p = in + (size_t)j * stride + x0;
+            for (size_t x = 0; x < m; x++)
+                acc[x] += p[x] * weight[j];
+        }
+        for (size_t x = 0; x < m; x++)
+            out[x0 + x] = to_byte(acc[x]);
+    }
+}
+
 void pn_kern_init_scalar(struct pn_kern *k)
 {
     memset(k, 0, sizeof *k);
@@ -549,5 +598,7 @@ void pn_kern_init_scalar(struct pn_kern *k)
     k->attn = attn;
     k->attn_merge = attn_merge;
     k->attn_finish = attn_finish;
+    k->resize_across = resize_across;
+    k->resize_down = resize_down;
     k->peak_f32 = peak_f32;
 }

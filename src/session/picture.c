@@ -24,7 +24,7 @@ int pn_picture_load(const struct pn_model *m, const struct puna_image_params *pa
     *w = raw.w;
     *h = raw.h;
     pn_tiling_plan(tiling, raw.w, raw.h, hp->v_image, hp->ratio_h, hp->ratio_w, hp->n_ratio);
-    rc = pn_resize(img, &raw, tiling->new_w, tiling->new_h, err);
+    rc = pn_resize(img, &raw, tiling->new_w, tiling->new_h, &m->kern, err);
     pn_rgb_free(&raw);
     return rc;
 }

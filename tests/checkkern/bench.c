@@ -28,6 +28,7 @@ struct job {
     void *act_buf;
     struct pn_kv_view kv;
     int32_t n_keys[64];
+    int32_t *taps; /* weights of eight rows; at 16: first, count, weights of a row of pixels */
 };
 
 static void *memory(size_t bytes)
@@ -95,6 +96,13 @@ static void call(const struct job *j)
     case CK_KV_PUT:
         for (int64_t pos = 0; pos < COLS / HD; pos++)
             k->kv_put(&j->kv, pos, j->x + pos * HD, j->x + pos * HD);
+        break;
+    case CK_RESIZE: /* a row of COLS bytes from eight, or from a row eight times as wide */
+        if (j->slot->offset == offsetof(struct pn_kern, resize_down))
+            k->resize_down((uint8_t *)j->y, (const uint8_t *)j->x, COLS, COLS, j->taps, 8);
+        else
+            k->resize_across((uint8_t *)j->y, (const uint8_t *)j->x, COLS / 3, 8 * COLS / 3, j->taps + 16,
+                             j->taps + 16 + COLS, j->taps + 16 + 2 * COLS, 8);
         break;
     case CK_ATTN:
         k->attn(j->c, j->x, HD, j->m, j->n_keys, &j->kv, 0, NULL);
@@ -239,6 +247,8 @@ static double row_bytes_moved(const struct job *j)
     case CK_ROPE: /* one head's angles for all */
     case CK_GELU:
         return 2.0 * 4 * COLS;
+    case CK_RESIZE:
+        return 9.0 * COLS;
     case CK_KV_PUT: /* to f16 */
         return 2 * (4.0 + 2) * COLS;
     default: /* two rows to one */
@@ -278,6 +288,14 @@ void ck_bench(const struct pn_kern *k, const struct ck_slot *slot)
     j.kv.ks = memory(KEYS * sizeof(float));
     j.kv.vs = memory(KEYS * sizeof(float));
 
+    j.taps = memory((16 + 10 * COLS) * sizeof *j.taps);
+    for (int32_t i = 0; i < 16 + 10 * COLS; i++)
+        j.taps[i] = (1 << 22) / 8;
+    for (int32_t i = 0; i < COLS / 3; i++) {
+        j.taps[16 + i] = 8 * i;
+        j.taps[16 + COLS + i] = 8;
+    }
+
     switch (slot->family) {
     case CK_MM:
     case CK_MM_F32:
@@ -316,4 +334,5 @@ void ck_bench(const struct pn_kern *k, const struct ck_slot *slot)
     free(j.kv.v);
     free(j.kv.ks);
     free(j.kv.vs);
+    free(j.taps);
 }

@@ -245,6 +245,63 @@ bool ck_add(struct ck *ck)
     return update(ck, false);
 }
 
+/* ---- pictures ---- */
+
+/* Weights that add up to about 2^22, or in one case of four to 2^23, as after rounding up; white among the bytes. */
+static void resize_operands(struct ck *ck, int32_t *weight, int32_t n, uint8_t *in, size_t bytes)
+{
+    const int32_t total = ck_range(ck, 0, 3) == 0 ? 1 << 23 : 1 << 22, flat = ck_range(ck, 0, 2) == 0;
+    for (int32_t j = 0; j < n; j++)
+        weight[j] = flat ? total / n : ck_range(ck, 0, total / n);
+    const int32_t white = ck_range(ck, 0, 2) == 0;
+    for (size_t i = 0; i < bytes; i++)
+        in[i] = (uint8_t)(white ? 255 : ck_range(ck, 0, 255));
+}
+
+static bool resize_across(struct ck *ck)
+{
+    enum { MOST = 70 };
+    const int32_t w = ck_range(ck, 1, 40), in_w = ck_range(ck, 1, MOST);
+    const size_t size = (size_t)in_w + (size_t)ck_range(ck, 0, 2), bytes = 3 * (size_t)in_w;
+    int32_t first[40], count[40];
+    static int32_t weight[40 * (MOST + 2)];
+    uint8_t want[3 * 40], *in = ck_place(ck, CK_X, bytes, 1), *out = ck_place(ck, CK_OUT, 3 * (size_t)w, 1);
+    for (int32_t x = 0; x < w; x++) {
+        count[x] = ck_range(ck, 1, in_w);
+        first[x] = ck_range(ck, 0, 1) ? in_w - count[x] : ck_range(ck, 0, in_w - count[x]);
+        resize_operands(ck, weight + (size_t)x * size, count[x], in, bytes);
+    }
+    ck_case(ck, "%d pixels from %d", (int)w, (int)in_w);
+    ck->ref->resize_across(want, in, w, in_w, first, count, weight, size);
+    ck->k->resize_across(out, in, w, in_w, first, count, weight, size);
+    return ck_same_bytes(ck, "pixels", out, want, 3 * (size_t)w) && ck_canaries(ck);
+}
+
+static bool resize_down(struct ck *ck)
+{
+    enum { ROWS = 30, BYTES = 400 };
+    const int32_t n = ck_range(ck, 1, ROWS);
+    const size_t n_bytes = (size_t)ck_range(ck, 1, BYTES), stride = n_bytes + (size_t)ck_range(ck, 0, 9);
+    const size_t bytes = (size_t)(n - 1) * stride + n_bytes;
+    int32_t weight[ROWS];
+    uint8_t want[BYTES], *in = ck_place(ck, CK_X, bytes, 1), *out = ck_place(ck, CK_OUT, n_bytes, 1);
+    resize_operands(ck, weight, n, in, bytes);
+    ck_case(ck, "%d bytes from %d rows", (int)n_bytes, (int)n);
+    ck->ref->resize_down(want, in, stride, n_bytes, weight, n);
+    ck->k->resize_down(out, in, stride, n_bytes, weight, n);
+    return ck_same_bytes(ck, "bytes", out, want, n_bytes) && ck_canaries(ck);
+}
+
+bool ck_resize(struct ck *ck)
+{
+    const bool across = ck->slot->offset == offsetof(struct pn_kern, resize_across);
+    for (int32_t i = 0; i < ck_count(ck, 400); i++) {
+        if (!(across ? resize_across(ck) : resize_down(ck)))
+            return false;
+    }
+    return true;
+}
+
 /* ---- peak loops: they must count what they say ---- */
 
 bool ck_peak(struct ck *ck)

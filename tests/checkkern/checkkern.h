@@ -16,7 +16,7 @@
 enum ck_family {
     CK_MM, CK_MM_F32, CK_MM_BF16, CK_DEQUANT, CK_QUANT_ACT, CK_RMSNORM, CK_LAYERNORM, CK_ROPE,
     CK_SILU_MUL, CK_GELU, CK_AXPY, CK_ADD, CK_KV_PUT, CK_ATTN, CK_ATTN_BF16, CK_ATTN_MERGE,
-    CK_ATTN_FINISH, CK_PEAK, CK_FAMILY_COUNT
+    CK_ATTN_FINISH, CK_RESIZE, CK_PEAK, CK_FAMILY_COUNT
 };
 
 struct ck_slot {
@@ -99,6 +99,7 @@ bool ck_attn(struct ck *ck);
 bool ck_attn_bf16(struct ck *ck);
 bool ck_attn_merge(struct ck *ck);
 bool ck_attn_finish(struct ck *ck);
+bool ck_resize(struct ck *ck);
 bool ck_peak(struct ck *ck);
 
 /* n_rows rows of k random weights: codes and scales of every shape. */

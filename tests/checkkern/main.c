@@ -42,6 +42,7 @@ static bool (*const family_test[CK_FAMILY_COUNT])(struct ck *ck) = {
     [CK_ATTN_BF16] = ck_attn_bf16,
     [CK_ATTN_MERGE] = ck_attn_merge,
     [CK_ATTN_FINISH] = ck_attn_finish,
+    [CK_RESIZE] = ck_resize,
     [CK_PEAK] = ck_peak,
 };
 
