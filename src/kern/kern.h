@@ -67,6 +67,7 @@ size_t pn_kv_v_bytes(enum pn_kv_type type, int32_t hd, int64_t cap);
 
 #define PN_ATTN_CHUNK 1024 /* keys per partial result; boundaries are absolute key indices */
 #define PN_ATTN_TILE 64    /* keys per online-softmax step; boundaries are absolute key indices */
+#define PN_ATTN_BF16_HD 128 /* dimensions of a head that attn_bf16 takes */
 
 /* Partial attention result of one query row over one chunk: o unnormalised.
  * l is kept as 16 lanes (lane = key mod 16) and summed only by attn_finish. pad and o past hd are
@@ -164,7 +165,9 @@ struct pn_kern {
      * The first tile starts from m = -INFINITY (c = 0). exp is pn_expf. */
     void (*attn)(float *part, const float *q, size_t ldq, int32_t nq, const int32_t *n_keys,
                  const struct pn_kv_view *kv, int64_t key0, const float *bias);
-    /* Optional: the same with bf16 products of q and p; NULL: use attn. BF16 KV only. [close] */
+    /* Optional: the same for F16, BF16 and Q8 with bf16 products, hd up to PN_ATTN_BF16_HD; NULL: use attn. [close]
+     * q, k, p (Q8: p * vs) and v are rounded to bf16, to nearest even (k and v of BF16 and Q8 are exact; denormals
+     * may become zero); products are exact, sums f32 in an order that depends on hd alone; exp may be off by 2^-13. */
     void (*attn_bf16)(float *part, const float *q, size_t ldq, int32_t nq, const int32_t *n_keys,
                       const struct pn_kv_view *kv, int64_t key0, const float *bias);
     /* acc = acc merged with part (both one row): mn = max(ma, mp); l, o scaled by exp(m - mn) each

@@ -17,6 +17,11 @@ void pn_attn_scratch_init(struct pn_attn_scratch *s, float *mem, int32_t hd)
     s->n_keys = (int32_t *)(void *)(s->acc + PN_ATTN_ROWS * pn_attn_part_floats(hd));
 }
 
+bool pn_attn_is_bf16(const struct pn_kern *k, const struct pn_kv_view *kv)
+{
+    return k->attn_bf16 && kv->type != PN_KV_F32 && kv->hd <= PN_ATTN_BF16_HD;
+}
+
 void pn_attn_rows(const struct pn_kern *k, struct pn_attn_scratch *s, int32_t nq, const struct pn_keys *ks,
                   bool first, bool bf16)
 {

@@ -332,7 +332,7 @@ static struct pn_keys stretch(struct pass *p, struct pn_attn_scratch *as, const 
 
 static bool use_bf16(const struct pass *p, const struct pn_keys *k)
 {
-    return !p->b->precise && k->kv.type == PN_KV_BF16 && p->kern->attn_bf16;
+    return !p->b->precise && pn_attn_is_bf16(p->kern, &k->kv);
 }
 
 /* Finished rows of head h go back over the q they came from; the last head of those that share super-blocks of

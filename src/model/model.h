@@ -212,7 +212,7 @@ void pn_weight_row(const struct pn_kern *k, const struct pn_weight *w, int64_t r
 
 /* ---------------------------------------------------------------- attention over a KV store (attn.c) */
 
-#define PN_ATTN_ROWS 96 /* query rows per task, about */
+#define PN_ATTN_ROWS 128 /* query rows per task, about */
 
 /* Scratch of one thread. */
 struct pn_attn_scratch {
@@ -229,6 +229,8 @@ struct pn_keys {
     struct pn_kv_view kv;
     const float *bias; /* NULL or [cap] */
 };
+/* Whether the tier has a bf16 kernel for such keys. What uses it must use it for every row. */
+bool pn_attn_is_bf16(const struct pn_kern *k, const struct pn_kv_view *kv);
 /* acc (already holding earlier stretches unless first) takes in keys [0, n_keys[i]) of ks for nq rows of s->q. */
 void pn_attn_rows(const struct pn_kern *k, struct pn_attn_scratch *s, int32_t nq, const struct pn_keys *ks,
                   bool first, bool bf16);

@@ -211,7 +211,7 @@ static void attention(struct enc *e, struct pn_team *t)
     struct pn_attn_scratch *as = &e->thread[t->tid].attn;
     const size_t pf = pn_attn_part_floats(hd);
     const int32_t blocks = (e->n_tok + PN_ATTN_ROWS - 1) / PN_ATTN_ROWS;
-    const bool bf16 = !e->job->precise && e->kern->attn_bf16;
+    const bool bf16 = !e->job->precise && pn_attn_is_bf16(e->kern, &e->kv[0]);
     int64_t i;
     for (pn_step(t); (i = pn_next(t)) < (int64_t)blocks * heads;) {
         /* all blocks of a head one after another: its keys and values stay in the cache */

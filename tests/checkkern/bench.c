@@ -10,6 +10,7 @@
 #include "checkkern.h"
 #include "cpu/cpu.h"
 #include "kern/measure.h"
+#include "model/model.h"
 
 enum { RUNS = 5, HD = 128, KEYS = PN_ATTN_CHUNK, MAX_M = 512, ROWS = 256, COLS = 4096 };
 
@@ -27,8 +28,10 @@ struct job {
     struct pn_act act;
     void *act_buf;
     struct pn_kv_view kv;
-    int32_t n_keys[64];
     int32_t *taps; /* weights of eight rows; at 16: first, count, weights of a row of pixels */
+    const struct pn_kv_view *kv_heads;
+    struct pn_attn_scratch attn;
+    bool prefill; /* else a token's turn */
 };
 
 static void *memory(size_t bytes)
@@ -40,6 +43,22 @@ static void *memory(size_t bytes)
     }
     memset(p, 0, bytes);
     return p;
+}
+
+/* One KV head of a long prompt's chunk: 512 query rows (128 tokens of a group of four) over 8192 keys
+ * that they all see; and a token's turn at 32768 keys of eight KV heads, which come from memory. Both in
+ * chunks and blocks of rows as the model takes them (pn_attn_rows). */
+enum { HEADS = 8, GROUP = 4, CHUNK_ROWS = 512, PREFILL_KEYS = 8192, DECODE_KEYS = 32768 };
+
+static void attend(const struct job *j, const struct pn_kv_view *kv, int32_t rows, int32_t n_keys,
+                   bool bf16)
+{
+    struct pn_attn_scratch scratch = j->attn;
+    for (int32_t i = 0; i < PN_ATTN_ROWS; i++)
+        scratch.n_keys[i] = n_keys;
+    const struct pn_keys keys = { *kv, NULL };
+    for (int32_t i = 0; i < rows; i += PN_ATTN_ROWS)
+        pn_attn_rows(j->k, &scratch, rows - i < PN_ATTN_ROWS ? rows - i : PN_ATTN_ROWS, &keys, true, bf16);
 }
 
 static void call(const struct job *j)
@@ -105,10 +124,10 @@ static void call(const struct job *j)
                              j->taps + 16 + COLS, j->taps + 16 + 2 * COLS, 8);
         break;
     case CK_ATTN:
-        k->attn(j->c, j->x, HD, j->m, j->n_keys, &j->kv, 0, NULL);
-        break;
     case CK_ATTN_BF16:
-        k->attn_bf16(j->c, j->x, HD, j->m, j->n_keys, &j->kv, 0, NULL);
+        for (int h = 0; h < (j->prefill ? 1 : HEADS); h++)
+            attend(j, &j->kv_heads[h], j->prefill ? CHUNK_ROWS : GROUP, j->prefill ? PREFILL_KEYS : DECODE_KEYS,
+                   j->slot->family == CK_ATTN_BF16);
         break;
     default:
         break;
@@ -208,30 +227,37 @@ static void bench_product(struct job *j, const char *tier)
 static void bench_attention(struct job *j, const char *tier)
 {
     static const char *const names[] = { "f32", "f16", "bf16", "q8" };
-    static const int32_t nqs[] = { 4, 64 }; /* decode: one group of heads; prefill */
     const bool bf16 = j->slot->family == CK_ATTN_BF16;
-    for (int i = 0; i < 64; i++)
-        j->n_keys[i] = KEYS;
-    j->c = memory(64 * pn_attn_part_floats(HD) * sizeof(float));
+    float *scratch = memory(pn_attn_scratch_floats(HD) * sizeof(float));
+    pn_attn_scratch_init(&j->attn, scratch, HD);
+    memcpy(j->attn.q, j->x, (size_t)PN_ATTN_ROWS * HD * sizeof(float));
     for (int t = 0; t < PN_KV_TYPE_COUNT; t++) {
-        if (bf16 && t != PN_KV_BF16)
+        const enum pn_kv_type type = (enum pn_kv_type)t;
+        if (bf16 && type == PN_KV_F32)
             continue;
-        j->kv.type = (enum pn_kv_type)t;
-        const size_t bytes = pn_kv_k_bytes(j->kv.type, HD, KEYS) + pn_kv_v_bytes(j->kv.type, HD, KEYS);
-        for (int64_t pos = 0; pos < KEYS; pos++)
-            j->k->kv_put(&j->kv, pos, j->x + pos * 7 % 3000, j->x + pos * 13 % 3000);
+        const size_t bytes = pn_kv_layout(NULL, NULL, 1, HEADS, type, HD, DECODE_KEYS), one = bytes / HEADS;
+        struct pn_kv_view kv[HEADS];
+        uint8_t *mem = memory(bytes);
+        pn_kv_layout(kv, mem, 1, HEADS, type, HD, DECODE_KEYS);
+        for (int64_t pos = 0; pos < DECODE_KEYS; pos++)
+            j->k->kv_put(&kv[0], pos, j->x + pos * 7 % 300000, j->x + pos * 13 % 300000);
+        for (int h = 1; h < HEADS; h++)
+            memcpy(mem + (size_t)h * one, mem, one);
+        j->kv_heads = kv;
         printf("  %-12s %-16s %-5s", tier, j->slot->name, names[t]);
-        for (int i = 0; i < 2; i++) {
-            j->m = nqs[i];
-            const double s = seconds(j), gops = 4.0 * nqs[i] * KEYS * HD / s * 1e-9;
-            printf(" %d queries %.3g GOPS", nqs[i], gops);
-            of_ceiling(gops, bf16 ? ceilings.bf16_gops : ceilings.f32_gops, bf16 ? "bf16" : "f32");
-            if (i == 0)
-                printf(", %.1f GB/s of KV;", (double)bytes / s * 1e-9);
-        }
+        j->prefill = true;
+        const double gops = 4.0 * CHUNK_ROWS * PREFILL_KEYS * HD / seconds(j) * 1e-9;
+        printf(" %d rows over %d keys %.3g GOPS", CHUNK_ROWS, PREFILL_KEYS, gops);
+        of_ceiling(gops, bf16 ? ceilings.bf16_gops : ceilings.f32_gops, bf16 ? "bf16" : "f32");
+        j->prefill = false;
+        const double gbs = (double)bytes / seconds(j) * 1e-9;
+        printf("; %d rows over %d keys of %d heads %.1f GB/s", GROUP, DECODE_KEYS, HEADS, gbs);
+        of_ceiling(gbs, ceilings.read_gbs, "read");
         printf("\n");
+        fflush(stdout);
+        free(mem);
     }
-    free(j->c);
+    free(scratch);
 }
 
 /* Bytes that a call which goes over COLS values reads and writes. */

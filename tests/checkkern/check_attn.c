@@ -189,20 +189,31 @@ static double bf16(float x)
     return (double)pn_bf16_to_f32(pn_f32_to_bf16(x));
 }
 
-/* Softmax attention of row i in double, with q rounded to bf16 as the kernel may; and the bound of
- * an output: scores are f32 sums of hd products, each p is rounded to bf16. */
+/* Element of a cache as the kernel takes it, Q8 without its scale. */
+static double element(const struct pn_kv_view *kv, const void *array, size_t i)
+{
+    if (kv->type == PN_KV_Q8)
+        return ((const int8_t *)array)[i];
+    const uint16_t x = ((const uint16_t *)array)[i];
+    return kv->type == PN_KV_F16 ? bf16(pn_f16_to_f32(x)) : (double)pn_bf16_to_f32(x);
+}
+
+/* Softmax attention of row i in double, with q, k and v rounded to bf16 as the kernel may; and the bound
+ * of an output: scores are f32 sums of hd products, each p is rounded to bf16. */
 static bool close_row(struct ck *ck, const struct attention *a, int32_t i, const float *out)
 {
-    const int32_t hd = a->kv.hd;
+    const struct pn_kv_view *kv = &a->kv;
+    const int32_t hd = kv->hd;
     const int64_t limit = a->key0 + PN_ATTN_CHUNK;
     const int64_t end = a->n_keys[i] < limit ? a->n_keys[i] : limit;
     static double s[PN_ATTN_CHUNK];
     double max = -INFINITY, error = 0, sum = 0;
     for (int64_t j = a->key0; j < end; j++) {
+        const double scale = kv->type == PN_KV_Q8 ? (double)kv->ks[j] : 1;
         double dot = a->bias != NULL ? (double)a->bias[j] : 0, magnitude = fabs(dot);
         for (int32_t d = 0; d < hd; d++) {
-            const uint16_t k = ((const uint16_t *)a->kv.k)[pn_kv_k_index(PN_KV_BF16, hd, j, d)];
-            const double p = bf16(a->q[(size_t)i * a->ldq + (size_t)d]) * (double)pn_bf16_to_f32(k);
+            const double p = bf16(a->q[(size_t)i * a->ldq + (size_t)d]) * scale *
+                             element(kv, kv->k, pn_kv_k_index(kv->type, hd, j, d));
             dot += p;
             magnitude += fabs(p);
         }
@@ -215,12 +226,13 @@ static bool close_row(struct ck *ck, const struct attention *a, int32_t i, const
     for (int32_t d = 0; d < hd; d++) {
         double o = 0, magnitude = 0;
         for (int64_t j = a->key0; j < end; j++) {
-            const uint16_t v = ((const uint16_t *)a->kv.v)[pn_kv_v_index(PN_KV_BF16, hd, j, d)];
-            const double p = s[j - a->key0] * (double)pn_bf16_to_f32(v);
+            const double scale = kv->type == PN_KV_Q8 ? (double)kv->vs[j] : 1;
+            const double p = s[j - a->key0] * scale * element(kv, kv->v, pn_kv_v_index(kv->type, hd, j, d));
             o += p;
             magnitude += fabs(p);
         }
-        const double bound = (0x1.1p-7 + 4 * error + 1e-5) * magnitude / (sum > 0 ? sum : 1) + 1e-30;
+        const double bound =
+            (0x1.1p-7 + 0x1p-12 + 4 * error + 1e-5) * magnitude / (sum > 0 ? sum : 1) + 1e-30;
         const double expected = sum > 0 ? o / sum : 0;
         if (!(fabs((double)out[d] - expected) <= bound))
             return ck_fail(ck, "row %d out[%d] = %.9g, expected %.9g +- %.3g", i, d, (double)out[d],
@@ -231,9 +243,10 @@ static bool close_row(struct ck *ck, const struct attention *a, int32_t i, const
 
 bool ck_attn_bf16(struct ck *ck)
 {
+    static const enum pn_kv_type types[] = { PN_KV_F16, PN_KV_BF16, PN_KV_Q8 };
     float *out = ck_scratch(0);
-    for (int32_t round = 0; round < ck_count(ck, 120); round++) {
-        const struct attention a = pick_attention(ck, PN_KV_BF16, round);
+    for (int32_t round = 0; round < ck_count(ck, 360); round++) {
+        const struct attention a = pick_attention(ck, types[round % 3], round / 3);
         ck->k->attn_bf16(a.part, a.q, a.ldq, a.nq, a.n_keys, &a.kv, a.key0, a.bias);
         for (int32_t i = 0; i < a.nq; i++) {
             ck->ref->attn_finish(out, a.part + (size_t)i * a.stride, a.kv.hd);
