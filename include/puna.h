@@ -300,6 +300,8 @@ PUNA_API PUNA_CHECK int puna_session_rewind(puna_session *s, int32_t n, struct p
 typedef int (*puna_logits_fn)(void *user, int32_t position, const float *logits, int32_t n_vocab);
 PUNA_API PUNA_CHECK int puna_session_eval(puna_session *s, puna_logits_fn fn, void *user,
                                           struct puna_error *err);
+/* For measuring: n more tokens count as computed, but are not; their keys and values are noise. */
+PUNA_API PUNA_CHECK int puna_session_skip(puna_session *s, int32_t n, struct puna_error *err);
 /* Logits of the last computed position, f32 [n_vocab]; NULL before the first eval and after a rewind (an eval
  * then computes the last row again). */
 PUNA_API const float *puna_session_logits(const puna_session *s);

@@ -12,7 +12,7 @@
 struct bench_settings {
     struct model_settings model;
     struct session_settings session;
-    int64_t prompt, gen, runs;
+    int64_t depth, prompt, gen, runs;
     const char *image;
     bool json;
 };
@@ -30,6 +30,9 @@ static const struct opt_spec options[] = {
     OPTS_MODEL_NAME(T),
     OPT_ROW(T, prompt, OPT_INT, "prompt", 0, "N", "Tokens of the prompt to be read.", .min = 1,
             .max = 1 << 20),
+    OPT_ROW(T, depth, OPT_INT, "depth", 0, "N",
+            "Tokens before the prompt that count as read; their keys and values are noise.",
+            .dflt = "0", .min = 0, .max = 1 << 20),
     OPT_ROW(T, gen, OPT_INT, "gen", 0, "N", "Tokens to be generated after it.", .min = 2,
             .max = 1 << 20),
     OPT_ROW(T, image, OPT_STRING, "image", 0, "WxH", "Size of the picture; 0x0: none.",
@@ -57,6 +60,8 @@ struct work {
 struct sizes {
     struct work text;   /* a token of text, without a picture */
     struct work vision; /* a token of a tile; attention not included */
+    struct work projector;
+    double output_macs; /* of text: prefill computes the logits of its last token only */
 };
 
 /* "language_model.model.layers.12.mlp..." and "blk.12.ffn..." -> 12; -1: none. */
@@ -93,10 +98,21 @@ static void add_weight(struct work *w, double *largest, const struct puna_tensor
     }
 }
 
+static bool ends_with(const char *s, const char *tail)
+{
+    const size_t n = strlen(s), k = strlen(tail);
+    return n >= k && strcmp(s + n - k, tail) == 0;
+}
+
+static bool is_output(const char *name)
+{
+    return layer_of(name) < 0 && !is_vision(name) &&
+           (ends_with(name, "output.weight") || ends_with(name, "lm_head.weight"));
+}
+
 static struct sizes model_sizes(const puna_model *m)
 {
     enum { MAX_LAYERS = 1024 };
-    static const char *const output[] = { "output.weight", "lm_head.weight" };
     bool cross[MAX_LAYERS] = { false };
     bool has_output = false;
     struct puna_tensor_info t;
@@ -104,39 +120,45 @@ static struct sizes model_sizes(const puna_model *m)
         const int layer = layer_of(t.name);
         if (layer >= 0 && layer < MAX_LAYERS && strstr(t.name, "cross_attn") != NULL)
             cross[layer] = true;
-        for (size_t k = 0; k < 2; k++) {
-            const size_t n = strlen(t.name), tail = strlen(output[k]);
-            has_output = has_output || (n >= tail && strcmp(t.name + n - tail, output[k]) == 0 &&
-                                        layer < 0 && !is_vision(t.name));
-        }
+        has_output = has_output || is_output(t.name);
     }
     struct sizes s = { 0 };
-    double largest_text = 0, largest_vision = 0;
+    double largest_text = 0, largest_vision = 0, largest_projector = 0;
     for (size_t i = 0; puna_model_tensor(m, i, &t) == 0; i++) {
         const int layer = layer_of(t.name);
-        if (t.ndim != 2 || is_projector(t.name))
+        if (t.ndim != 2)
             continue;
-        if (is_vision(t.name)) {
+        if (is_projector(t.name)) {
+            add_weight(&s.projector, &largest_projector, &t);
+        } else if (is_vision(t.name)) {
             if (!is_embedding(t.name))
                 add_weight(&s.vision, &largest_vision, &t);
         } else if (is_embedding(t.name) ? !has_output /* tied: read as the output matrix */
                                         : !(layer >= 0 && layer < MAX_LAYERS && cross[layer])) {
             add_weight(&s.text, &largest_text, &t);
+            if (is_embedding(t.name) || is_output(t.name))
+                s.output_macs = (double)t.shape[0] * (double)t.shape[1];
         }
     }
     return s;
 }
 
-/* The multiply-add ceiling for weights of a type, and its name. */
-static double ceiling(const struct puna_ceilings *c, const char *type, bool precise, const char **name)
+/* Multiply-adds by the instructions that do them. */
+struct macs {
+    double int8, bf16, f32;
+};
+
+static double *macs_in_floats(struct macs *m, const struct puna_ceilings *c, bool precise)
 {
-    if (!precise && type[0] != 'F' && type[0] != 'B') {
-        *name = "int8";
-        return c->int8_gops;
-    }
-    const bool bf16 = !precise && c->bf16_gops > 0;
-    *name = bf16 ? "bf16" : "f32";
-    return bf16 ? c->bf16_gops : c->f32_gops;
+    return !precise && c->bf16_gops > 0 ? &m->bf16 : &m->f32;
+}
+
+/* n of them with weights of a type */
+static void add_product(struct macs *m, double n, const char *type, const struct puna_ceilings *c,
+                        bool precise)
+{
+    const bool quantised = type[0] != 'F' && type[0] != 'B';
+    *(quantised && !precise ? &m->int8 : macs_in_floats(m, c, precise)) += n;
 }
 
 /* ------------------------------------------------------------------------------------- measuring */
@@ -229,7 +251,9 @@ static int measure_text(struct results *r, int run, const puna_model *m,
 {
     puna_session *s = NULL;
     struct puna_gen_result gen = { 0 };
-    int rc = open_session(&s, m, b, b->prompt + b->gen + 1, err);
+    int rc = open_session(&s, m, b, b->depth + b->prompt + b->gen + 1, err);
+    if (rc == 0)
+        rc = puna_session_skip(s, (int32_t)b->depth, err);
     if (rc == 0)
         rc = append_tokens(s, m, NULL, 0, (size_t)b->prompt, err);
     const double start = term_now();
@@ -303,12 +327,33 @@ struct rated {
     const char *unit;
 };
 
-static struct rated rate_prefill(const struct results *r, const struct sizes *z,
-                                 const struct puna_ceilings *c, bool precise)
+/* What was done in so many seconds, beside what each kind of instruction could have done at its peak. */
+static struct rated rate_macs(const struct macs *m, double seconds, const struct puna_ceilings *c)
 {
-    struct rated x = { .value = median(r->prefill, r->runs) * 2 * z->text.macs / 1e9 };
-    x.of = ceiling(c, z->text.type, precise, &x.unit);
-    return x;
+    const double all = m->int8 + m->bf16 + m->f32;
+    const double least = (m->int8 > 0 ? m->int8 / c->int8_gops : 0) +
+                         (m->bf16 > 0 ? m->bf16 / c->bf16_gops : 0) +
+                         (m->f32 > 0 ? m->f32 / c->f32_gops : 0);
+    return (struct rated){ .value = 2 * all / seconds / 1e9,
+                           .of = all / least,
+                           .unit = m->int8 == 0   ? (m->bf16 > 0 ? "bf16" : "f32")
+                                   : m->bf16 > 0  ? "int8 and bf16"
+                                   : m->f32 > 0   ? "int8 and f32"
+                                                  : "int8" };
+}
+
+/* Matrix products, the output's for the last token alone, and attention. */
+static struct rated rate_prefill(const struct bench_settings *b, const struct results *r,
+                                 const struct sizes *z, const struct puna_ceilings *c,
+                                 const struct puna_model_info *i)
+{
+    const bool precise = b->session.precise;
+    const double n = (double)b->prompt, keys = (double)b->depth + (n + 1) / 2;
+    struct macs m = { 0 };
+    add_product(&m, n * (z->text.macs - z->output_macs) + z->output_macs, z->text.type, c, precise);
+    *macs_in_floats(&m, c, precise || b->session.kv_type == PUNA_KV_F32) +=
+        n * keys * 2 * i->n_head * i->head_dim * (i->n_layer - i->n_cross);
+    return rate_macs(&m, n / median(r->prefill, r->runs), c);
 }
 
 /* Keys and values that the token in the middle of the answer reads. */
@@ -317,7 +362,7 @@ static double kv_bytes(const struct bench_settings *b, const struct puna_model_i
     const int type = b->session.precise ? PUNA_KV_F32 : b->session.kv_type;
     const double value = type == PUNA_KV_F32 ? 4 : type == PUNA_KV_Q8_0 ? 1 + 4.0 / i->head_dim : 2;
     return 2.0 * (i->n_layer - i->n_cross) * i->n_kv_head * i->head_dim * value *
-           ((double)b->prompt + (double)b->gen / 2);
+           ((double)b->depth + (double)b->prompt + (double)b->gen / 2);
 }
 
 static struct rated rate_decode(const struct bench_settings *b, const struct results *r,
@@ -329,18 +374,22 @@ static struct rated rate_decode(const struct bench_settings *b, const struct res
 }
 
 /* Matrix products and attention of the tiles that must be computed: the picture's own and one for all
- * empty ones. The projector and the cross-attention keys come on top and are small beside it. */
+ * empty ones, each with one token for its zero tokens; then the projector and the cross layers' keys and
+ * values for the picture's own. */
 static struct rated rate_picture(const struct results *r, const struct sizes *z,
                                  const struct puna_ceilings *c, const struct puna_model_info *i,
                                  bool precise)
 {
     const double tiles = r->n_tiles + (r->n_tiles < i->max_tiles);
-    const double tokens = tiles * ((i->tokens_per_tile + 7) / 8 * 8);
-    const double macs = tokens * z->vision.macs +
-                        2 * tokens * tokens * i->v_dim * (i->v_layer + i->v_global);
-    struct rated x = { .value = 2 * macs / median(r->encode, r->runs) / 1e9 };
-    x.of = ceiling(c, z->vision.type, precise, &x.unit);
-    return x;
+    const double tokens = tiles * (i->tokens_per_tile + (i->tokens_per_tile % 8 != 0));
+    const double kept = (double)r->n_tiles * i->tokens_per_tile;
+    struct macs m = { 0 };
+    add_product(&m, tokens * z->vision.macs, z->vision.type, c, precise);
+    *macs_in_floats(&m, c, precise) += 2 * tokens * tokens * i->v_dim * (i->v_layer + i->v_global);
+    add_product(&m, kept * z->projector.macs, z->projector.type, c, precise);
+    add_product(&m, kept * 2 * i->n_cross * i->d_model * i->n_kv_head * i->head_dim, z->text.type, c,
+                precise);
+    return rate_macs(&m, median(r->encode, r->runs), c);
 }
 
 static void print_row(const char *what, double value, const char *unit, const struct rated *rated,
@@ -357,14 +406,16 @@ static void print_text(const struct bench_settings *b, const struct results *r,
                        const struct sizes *z, const struct puna_ceilings *c,
                        const struct puna_model_info *i)
 {
-    char name[64], size[32];
-    const struct rated prefill = rate_prefill(r, z, c, b->session.precise);
+    char name[64], at[32] = "", size[32];
+    const struct rated prefill = rate_prefill(b, r, z, c, i);
     const struct rated decode = rate_decode(b, r, z, c, i);
     printf("%s\n%s, kernel tier %s, %d thread%s, median of %d run%s\n\n", i->path, i->format, i->tier,
            i->threads, i->threads == 1 ? "" : "s", r->runs, r->runs == 1 ? "" : "s");
-    snprintf(name, sizeof(name), "prefill, %d tokens", (int)b->prompt);
+    if (b->depth > 0)
+        snprintf(at, sizeof(at), " at %d", (int)b->depth);
+    snprintf(name, sizeof(name), "prefill, %d tokens%s", (int)b->prompt, at);
     print_row(name, median(r->prefill, r->runs), "tok/s", &prefill, "GOPS");
-    snprintf(name, sizeof(name), "decode, %d tokens", (int)b->gen);
+    snprintf(name, sizeof(name), "decode, %d tokens%s", (int)b->gen, at);
     print_row(name, median(r->decode, r->runs), "tok/s", &decode, "GB/s");
     if (r->n_tiles > 0) {
         const struct rated picture = rate_picture(r, z, c, i, b->session.precise);
@@ -399,12 +450,12 @@ static json_t *json_rated(const char *unit, const double *v, int n, const struct
 static json_t *report(const struct bench_settings *b, const struct results *r, const struct sizes *z,
                       const struct puna_ceilings *c, const struct puna_model_info *i)
 {
-    const struct rated prefill = rate_prefill(r, z, c, b->session.precise);
+    const struct rated prefill = rate_prefill(b, r, z, c, i);
     const struct rated decode = rate_decode(b, r, z, c, i);
     json_t *j = json_pack(
-        "{s:s, s:o, s:s, s:s, s:i, s:i, s:i, s:f, s:I, s:{s:f, s:f, s:f, s:f}}", "version",
+        "{s:s, s:o, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:I, s:{s:f, s:f, s:f, s:f}}", "version",
         puna_version(), "model", json_lossy(i->path, strlen(i->path)), "format", i->format, "tier",
-        i->tier, "threads", i->threads, "prompt_tokens", (int)b->prompt, "generated_tokens",
+        i->tier, "threads", i->threads, "depth", (int)b->depth, "prompt_tokens", (int)b->prompt, "generated_tokens",
         (int)b->gen, "load_seconds", r->load_seconds, "peak_bytes", (json_int_t)r->peak_bytes,
         "ceilings", "read_gbs", c->read_gbs, "int8_gops", c->int8_gops, "bf16_gops", c->bf16_gops,
         "f32_gops", c->f32_gops);
@@ -492,12 +543,13 @@ const struct command cmd_bench = {
         "Prefill, decoding, a picture, the time to the first token, opening the model, and peak "
         "memory. Beside each rate stands the ceiling measured in the same run: for decoding, how fast "
         "the weights can be read, right before and after; for prefill and pictures, multiply-adds of "
-        "the weights' number format. "
+        "the weights' number format, and of bf16 or f32 for attention. "
         "'puna synth' makes models of the real shapes to measure without weights.\n"
         "\n"
         "Examples:\n"
         "  puna bench -m llama3.2-vision\n"
-        "  puna bench -m 11b.gguf --prompt 1024 --gen 128 --image 1120x1120 --json",
+        "  puna bench -m 11b.gguf --prompt 1024 --gen 128 --image 1120x1120 --json\n"
+        "  puna bench -m 8b.gguf --depth 32768 --gen 16 --image 0x0",
     .opts = options,
     .n_opts = sizeof(options) / sizeof(options[0]),
     .defaults = &defaults,

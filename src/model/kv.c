@@ -71,6 +71,24 @@ void pn_kv_close(struct pn_kv **kv)
     *kv = NULL;
 }
 
+void pn_kv_noise(const struct pn_kv *kv, const struct pn_model *m, int32_t pos0, int32_t n)
+{
+    enum { POOL = 8192, MOST_HD = 1024 }; /* rows are taken from the pool at many offsets */
+    float pool[POOL];
+    const int32_t hd = m->hp.head_dim < MOST_HD ? m->hp.head_dim : MOST_HD;
+    uint32_t x = 1;
+    for (int32_t i = 0; i < POOL; i++) {
+        x = x * 1664525u + 1013904223u;
+        pool[i] = ((float)(x >> 8) * 0x1p-23f - 1.0f) * 1.7320508f;
+    }
+    for (int32_t v = 0; v < n_self(&m->hp) * m->hp.n_kv_head; v++)
+        for (int32_t i = pos0; i < pos0 + n; i++) {
+            x = x * 1664525u + 1013904223u;
+            const uint32_t k = (x >> 16) % (uint32_t)(POOL - hd), w = (x >> 4) % (uint32_t)(POOL - hd);
+            m->kern.kv_put(&kv->view[v], i, pool + k, pool + w);
+        }
+}
+
 static void cross_counts(const struct pn_model *m, int32_t n_tiles, bool hf_rows, bool full, int32_t *n_keys,
                          int32_t *n_all)
 {

@@ -259,6 +259,8 @@ size_t pn_kv_total_bytes(const struct pn_hparams *hp, enum pn_kv_type type, int3
 int pn_kv_open(struct pn_kv **out, const struct pn_hparams *hp, enum pn_kv_type type, int32_t cap,
                struct puna_error *err);
 void pn_kv_close(struct pn_kv **kv);
+/* Noise of unit variance into positions pos0 .. pos0+n-1 of every layer and head, for measuring. */
+void pn_kv_noise(const struct pn_kv *kv, const struct pn_model *m, int32_t pos0, int32_t n);
 /* Views into mem for n_sets x n_kv_head (K, V, scales one after another); returns the bytes they take;
  * view == NULL: count only. */
 size_t pn_kv_layout(struct pn_kv_view *view, uint8_t *mem, int32_t n_sets, int32_t n_kv_head,

@@ -289,6 +289,24 @@ int puna_session_rewind(puna_session *s, int32_t n, struct puna_error *err)
     return 0;
 }
 
+int puna_session_skip(puna_session *s, int32_t n, struct puna_error *err)
+{
+    if (n < 0 || (size_t)s->n_eval != s->tokens.len)
+        return pn_fail(err, PUNA_E_ARG, "only whole tokens can be skipped, after all before them were computed");
+    const int32_t id = 0;
+    int rc = 0;
+    for (int32_t i = 0; !rc && i < n; i++)
+        rc = append_queued(s, &id, 1, err);
+    if (rc) {
+        s->tokens.len = (size_t)s->n_eval;
+        return rc;
+    }
+    pn_kv_noise(s->kv, s->m, s->n_eval, n);
+    s->n_eval += n;
+    s->last_logits = NULL;
+    return 0;
+}
+
 /* ------------------------------------------------------------------------- computing */
 
 /* Pictures a row at position pos sees: the last one placed at or before it, together with those whose tokens

@@ -93,6 +93,8 @@ json "$tmp/out" prefill.runs.2 >/dev/null 2>&1 && fail 'more than two runs'
 ok bench -m "$model" --prompt 20 --gen 4 --runs 1 --image 0x0
 grep -q picture "$tmp/out" && fail '--image 0x0 measured a picture'
 grep -q 'decode, 4 tokens' "$tmp/out" || fail 'bench does not tell about decoding'
+ok bench -m "$model" --depth 100 --prompt 20 --gen 4 --runs 1 --image 0x0
+grep -q 'prefill, 20 tokens at 100' "$tmp/out" || fail 'bench does not tell about the depth'
 
 # the sizes that the real models have, within a few percent
 size() # ARCH TYPE MEGABYTES
