@@ -12,9 +12,12 @@
 /* n f32 to bf16, zeros up to n_padded, a multiple of 32 */
 static inline void to_bf16(uint16_t *y, const float *x, int32_t n, int32_t n_padded)
 {
-    for (int32_t i = 0; i < n_padded; i += 32) {
+    int32_t i = 0;
+    for (; i + 32 <= n; i += 32) /* most of the time goes here */
+        _mm512_storeu_si512(y + i, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + i + 16), _mm512_loadu_ps(x + i)));
+    for (; i < n_padded; i += 32) {
         const int32_t left = n - i;
-        const __mmask32 m = left >= 32 ? 0xffffffffu : left > 0 ? (1u << left) - 1 : 0;
+        const __mmask32 m = left > 0 ? (1u << left) - 1 : 0;
         const __m512 lo = _mm512_maskz_loadu_ps((__mmask16)m, x + i);
         const __m512 hi = _mm512_maskz_loadu_ps((__mmask16)(m >> 16), x + i + 16);
         _mm512_storeu_si512(y + i, (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
@@ -28,7 +31,13 @@ INLINE void row_to_bf16(enum pn_type type, uint16_t *y, const uint8_t *p, int32_
         to_bf16(y, (const float *)(const void *)p, cols, (cols + 31) & ~31);
         return;
     }
-    for (int32_t i = 0; i < cols; i += 32, p += 64) {
+    int32_t i = 0;
+    for (; type == PN_F16 && i + 32 <= cols; i += 32, p += 64) {
+        const __m512 lo = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p));
+        const __m512 hi = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p + 32)));
+        _mm512_storeu_si512(y + i, (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
+    }
+    for (; i < cols; i += 32, p += 64) {
         const __mmask32 m = cols - i >= 32 ? 0xffffffffu : (1u << (cols - i)) - 1;
         const __m512i h = _mm512_maskz_loadu_epi16(m, p);
         if (type == PN_F16) {
