@@ -565,6 +565,32 @@ static void test_context_end(void **state)
     puna_session_close(&s);
 }
 
+/* Skipped tokens take their room and are seen like others. */
+static void test_skip(void **state)
+{
+    (void)state;
+    struct puna_error err = {0};
+    struct puna_session_params p;
+    puna_session_params_init(&p);
+    p.ctx = 300;
+    puna_session *s = session(model, &p), *alone = session(model, &p);
+    assert_int_equal(puna_session_skip(s, 301, &err), PUNA_E_CONTEXT);
+    assert_int_equal(puna_session_skip(s, -1, &err), PUNA_E_ARG);
+    assert_int_equal(puna_session_length(s), 0);
+    assert_int_equal(puna_session_skip(s, 200, &err), 0);
+    assert_int_equal(puna_session_length(s), 200);
+    assert_null(puna_session_logits(s));
+    const int32_t ids[] = {1, 2, 3};
+    assert_int_equal(puna_session_tokens(s, ids, 3, &err), 0);
+    assert_int_equal(puna_session_skip(s, 1, &err), PUNA_E_ARG); /* three wait to be computed */
+    assert_int_equal(puna_session_eval(s, NULL, NULL, &err), 0);
+    assert_int_equal(puna_session_tokens(alone, ids, 3, &err), 0);
+    assert_int_equal(puna_session_eval(alone, NULL, NULL, &err), 0);
+    assert_memory_not_equal(puna_session_logits(s), puna_session_logits(alone), sizeof(float));
+    puna_session_close(&s);
+    puna_session_close(&alone);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -816,6 +842,7 @@ int main(void)
         cmocka_unit_test(test_tables_not_zero),
         cmocka_unit_test(test_rewind),        cmocka_unit_test(test_chat_turns),
         cmocka_unit_test(test_generate),      cmocka_unit_test(test_stop_id),
+        cmocka_unit_test(test_skip),
         cmocka_unit_test(test_context_end),   cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_system_with_picture), cmocka_unit_test(test_nan_weights),
         cmocka_unit_test(test_file_shrinks),  cmocka_unit_test(test_no_model),

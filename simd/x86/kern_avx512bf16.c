@@ -184,6 +184,7 @@ MM_BF16(mm_bf16_f32, PN_F32)
  * brought to that form: for many rows a tile at a time, on the stack; for few rows (decode), which wait for memory
  * anyway, in registers, while the next tile is being fetched. The bits are the same. */
 
+#define BF_LAG 8.0f /* a row's m may be smaller than its largest score by so much: p stays below 3000 */
 #define Q_ELEMS (128 * PN_ATTN_BF16_HD) /* of rounded queries at a time: 32 KiB of stack */
 
 /* A tile: `type` as it lies in the cache. */
@@ -310,7 +311,7 @@ INLINE void bf_scores(enum pn_kv_type type, int rows, float *s, const uint16_t *
     }
 }
 
-/* exp(x), x <= 0, to a relative error of 2^-13 (p is rounded to 2^-9), never below 2^-125: 2^n times a
+/* exp(x), x <= BF_LAG, to a relative error of 2^-13 (p is rounded to 2^-9), never below 2^-125: 2^n times a
  * minimax polynomial of degree three */
 INLINE __m512 bf_exp(__m512 x)
 {
@@ -344,7 +345,7 @@ INLINE void bf_softmax(enum pn_kv_type type, struct pn_attn_part *part, uint16_t
         max = vf_max(x[b], max);
     }
     const float new_max = vf_hmax(max);
-    if (new_max > part->m) {
+    if (new_max > part->m + BF_LAG) { /* rescaling at every new maximum costs a twentieth of the time */
         const vf c = vf_set1(pn_expf(part->m - new_max));
         vf_store(part->l, vf_mul(vf_load(part->l), c));
         for (int32_t d = 0; d < hd; d += 16) /* the row is padded to a multiple of 16 */
