@@ -483,15 +483,16 @@ INLINE void bf_tiles(enum pn_kv_type type, enum pn_kv_type form, float *part, co
             t.ks = kv->ks + first;
             t.vs = kv->vs + first;
         }
+        if (first + PN_ATTN_TILE < most_keys) { /* the next chunk's, too */
+            t.next_k = (const char *)t.k + PN_ATTN_TILE * k_key;
+            t.next_v = (const char *)t.v + PN_ATTN_TILE * v_key;
+        }
         if (form != type) {
             bf_convert(type, tk, tv, &t, hd);
             t.k = (const uint8_t *)tk;
             t.v = (const uint8_t *)tv;
             t.k_block = 16 * 2 * (size_t)dims;
             t.v_row = 2 * 2 * (((size_t)hd + 15) & ~(size_t)15);
-        } else if (first + PN_ATTN_TILE < most_keys) { /* the next chunk's, too */
-            t.next_k = (const char *)t.k + PN_ATTN_TILE * k_key;
-            t.next_v = (const char *)t.v + PN_ATTN_TILE * v_key;
         }
         for (int32_t i = 0; i < nq;) {
             const int rows = nq - i >= ATTN_ROWS ? ATTN_ROWS : 1;
