@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Model of the tile instructions for tests on CPUs without AMX, after their operation sections in the
- * Intel SDM (volume 2, LDTILECFG, TILELOADD, TILESTORED, TILEZERO, TILERELEASE, TDPBSSD, TDPBF16PS), and compared with
- * the Bochs emulator's (cpu/avx/amx.cc). What raises #GP or #UD there raises SIGILL here. Tiles are per
+/* Model of the tile instructions for tests on CPUs without AMX. TDPBF16PS follows its operation section in the Intel
+ * SDM (volume 2), the configuration Intel's intrinsics guide; all were compared with the Bochs emulator
+ * (cpu/avx/amx.cc), which the others are known by. What raises #GP or #UD there raises SIGILL here. Tiles are per
  * thread, as registers are. */
 #ifndef PN_AMX_MODEL_H
 #define PN_AMX_MODEL_H

@@ -80,9 +80,8 @@ unsigned pn_cpu_detect(void)
         flags |= PN_CPU_AVX512VNNI;
     if (has(eax1, EAX71_AVX512BF16))
         flags |= PN_CPU_AVX512BF16;
-    /* Linux (Documentation/arch/x86/xstate.rst): XCR0 shows the state whether or not it may be used. The
-     * permission is the process's, for all its threads, and is refused where an alternate signal stack is
-     * too small for the state. */
+    /* Linux (Documentation/arch/x86/xstate.rst): XCR0 shows the state whether or not it may be used; the
+     * process has to ask for it. */
     if (has(edx, EDX7_AMX_TILE | EDX7_AMX_INT8 | EDX7_AMX_BF16) &&
         (state & XCR0_AMX) == XCR0_AMX &&
         syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0)

@@ -29,8 +29,9 @@ while tier=$(tool jsonget "$tmp/doctor" "tiers.$i.name" 2>/dev/null); do
         { grep -q '^10 cases, 0 failed' "$tmp/out" || fail "$tier: $(tail -n 2 "$tmp/out")"; }
     echo "$tier: $(tail -n 1 "$tmp/out")"
     [ "$tier" != openblas ] || continue
-    # f32 through a picture, and int8 products of K-quants
+    # f32 through a picture; int8 products of K-quants with f32 keys, which no tier rounds, and with those of the default
     ok logits -m "$model" --cpu "$tier" --precise -p 'The same bits?' -i "$images/tall.png" -o "$tmp/$tier-precise.st"
+    ok logits -m tiny-c:q4_k_m --cpu "$tier" --kv-type f32 -p 'The same bits again?' -o "$tmp/$tier-f32kv.st"
     ok logits -m tiny-c:q4_k_m --cpu "$tier" -p 'The same bits again?' -o "$tmp/$tier-int8.st"
     # bf16 weights, keys and values: in tiers with bf16 dot products nobody else's bits, but always the same
     ok logits -m "$model" --cpu "$tier" --kv-type bf16 -p 'The same bits?' -i "$images/tall.png" -o "$tmp/$tier-bf16.st"
@@ -49,7 +50,7 @@ while tier=$(tool jsonget "$tmp/doctor" "tiers.$i.name" 2>/dev/null); do
         first=$tier
         continue
     fi
-    for kind in precise int8; do
+    for kind in precise f32kv; do
         cmp -s "$tmp/$first-$kind.st" "$tmp/$tier-$kind.st" || fail "$tier and $first differ ($kind)"
     done
 done
