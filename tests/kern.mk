@@ -15,8 +15,6 @@ endif
 TESTS += tests/checkkern/checkkern
 
 EXTRA_DIST += tests/data/quant/blocks.bin tests/oracle/quant_oracle.py tests/oracle/quantizers.py
-EXTRA_DIST += bench/LOG.md bench/insn-count bench/kl bench/results/2026-11-22-instruction-counts.txt \
-	bench/results/2026-11-27-arm64-instruction-counts.txt
 if HAVE_CMOCKA
 check_PROGRAMS += tests/test_quant
 tests_test_quant_SOURCES = tests/test_quant.c
