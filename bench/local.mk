@@ -1,4 +1,4 @@
-EXTRA_DIST += bench/LOG.md bench/README.md bench/insn-count bench/kl bench/peer-llama.mjs bench/plot bench/report bench/run \
+EXTRA_DIST += bench/LOG.md bench/README.md bench/insn-count bench/kl bench/peer-llama.mjs bench/plot bench/report bench/run bench/types \
 	bench/results/2026-11-22-epyc-zen5-first-run.md \
 	bench/results/2026-11-22-instruction-counts.txt \
 	bench/results/2026-11-27-8b-peers.csv \

@@ -165,7 +165,7 @@ def save(path, net, average, opt, seconds, seen):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--dir", default="/var/tmp/puna-demo")
-    p.add_argument("--steps", type=int, default=7300, help="steps in all, about a second of one core each")
+    p.add_argument("--steps", type=int, default=6600, help="steps in all, about a second of one core each")
     p.add_argument("--see", type=int, default=2500, help="the first steps, with pictures alone")
     p.add_argument("--hours", type=float, default=1e9, help="stop after this time, to go on later")
     p.add_argument("--seed", type=int, default=1)
