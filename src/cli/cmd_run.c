@@ -185,6 +185,7 @@ static double decode_rate(const struct puna_gen_result *r)
 
 void print_timings(const struct puna_gen_result *r, double load_seconds, uint64_t seed)
 {
+    fflush(stdout); /* the answer comes first, also where both go to one file */
     if (r->n_images > 0)
         diag("%d picture%s (%d from the cache) in %.2f s", (int)r->n_images,
              r->n_images == 1 ? "" : "s", (int)r->n_images_cached, r->image_seconds);
