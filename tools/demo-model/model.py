@@ -75,13 +75,13 @@ def shapes():
 
 
 PLACE = VHD  # how many of the encoder's features start as the place of a patch; the others start as what is in it
+WAVES = 2 * math.pi / torch.logspace(math.log10(2.2), math.log10(24), PLACE // 4)
 NEAR = [[(0, -1), (0, 1), (-1, 0), (1, 0)], [(0, -1), (0, 1), (-1, 0), (1, 0)], [(0, -2), (0, 2), (0, -1), (0, 1)]]
 
 
 def waves(at):
     """[n, 2] places in patches -> [n, PLACE]: sines, then cosines, of 16 wavelengths for y and for x."""
-    f = 2 * math.pi / torch.logspace(math.log10(2.2), math.log10(24), PLACE // 4)
-    a = (at[:, :, None] * f).flatten(1)
+    a = (at[:, :, None] * WAVES).flatten(1)
     return math.sqrt(2) * torch.cat([a.sin(), a.cos()], 1)
 
 
@@ -104,11 +104,10 @@ def filters(g):
 
 def neighbours(steps, g):
     """q and k weights with which head h starts by looking one of `steps` further, by the angle between two places."""
-    f = 2 * math.pi / torch.logspace(math.log10(2.2), math.log10(24), PLACE // 4)
     q, k = (0.1 * torch.randn(VD, VD, generator=g) / math.sqrt(VD) for _ in range(2))
     half = PLACE // 2
     for h, step in enumerate(steps):
-        a = torch.cat([step[0] * f, step[1] * f])
+        a = torch.cat([step[0] * WAVES, step[1] * WAVES])
         turn = torch.zeros(PLACE, PLACE)  # (sin, cos)(at) -> (sin, cos)(at + step)
         i = torch.arange(half)
         turn[i, i], turn[i, half + i], turn[half + i, i], turn[half + i, half + i] = a.cos(), a.sin(), -a.sin(), a.cos()

@@ -29,6 +29,7 @@ from batches import Batches, make
 from generate import CHARS, HELD_OUT
 from model import LM, VM, Net, initial
 
+MARKS_WEIGHT = 0.1  # beside answers: at which both targets pull at the encoder alike
 FALL = 0.67  # part of the steps after which the learning rate falls
 
 
@@ -217,7 +218,6 @@ def main():
     while opt.step_count < o.steps and not stop and time.monotonic() < until:
         part = opt.step_count / o.steps
         lr = o.lr * min(1.0, (opt.step_count + 1) / 200, max(0.02, (1 - part) / (1 - FALL)))
-        weight = 0.1  # at which both targets pull at the encoder alike
         for v in net.p.values():
             v.grad = None
         net.begin()
@@ -225,14 +225,15 @@ def main():
         for _ in range(o.parts):
             b = next(data)
             loss, marks, y, _ = forward(net, b)
-            total = total + ((0 if loss is None else loss) + (0 if marks is None else (weight if loss is not None else 1) * marks)) / o.parts
-            if loss is not None:
+            if loss is None:  # pictures alone
+                mean["letters"].append(letters(y, b["marks"]))
+                total = total + marks / o.parts
+            else:
                 mean["loss " + b["form"]].append(float(loss.detach()))
                 seen += len(b["ids"])
+                total = total + (loss if marks is None else loss + MARKS_WEIGHT * marks) / o.parts
             if marks is not None:
                 mean["marks"].append(float(marks.detach()))
-            if loss is None:
-                mean["letters"].append(letters(y, b["marks"]))
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_([v for v in net.p.values() if v.grad is not None], 1.0)
         if torch.isfinite(norm):
