@@ -135,8 +135,9 @@ wrong 1 'has 1 <|image|>' run -m "$model" --raw -p '<|image|>'
 ok run -m "$model" -p Hello -i "$images/one.png" -i "$images/one.png" -n 1 --json
 same 'cached' "$(json "$tmp/out" pictures)" '{"count": 2, "cached": 1}'
 
-# interruption ends as the signal would
+# interruption ends as the signal would; the last call's output must not look like this one's first words
 long_model
+rm -f "$tmp/out"
 "$puna" run -m "$long" --ctx 131072 -p Hello --ignore-eos --cpu scalar --precise </dev/null >"$tmp/out" 2>"$tmp/err" &
 pid=$!
 while kill -0 $pid 2>/dev/null && [ ! -s "$tmp/out" ]; do sleep 0.05; done
