@@ -201,8 +201,8 @@ TILES(F32_32_MIN)
 static void ISA(mm_q4_k)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
                          int32_t m0, int32_t m)
 {
-    if (m == 1 && row_can(a))
-        mm_row_q4_k(c, w, row_bytes, n, a, m0);
+    if (m > 0 && m <= ROW_MAX && row_can(a))
+        rows_q4_k[m](c, ldc, w, row_bytes, n, a, m0);
     else if (m > 0 && m <= FEW_MAX)
         mm_few(fews_q4_k, sizeof(struct pn_q4_k), 4, c, ldc, w, row_bytes, n, a, m0, m);
     else
@@ -212,8 +212,8 @@ static void ISA(mm_q4_k)(float *c, size_t ldc, const void *w, size_t row_bytes, 
 static void ISA(mm_q6_k)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
                          int32_t m0, int32_t m)
 {
-    if (m == 1 && row_can(a))
-        mm_row_q6_k(c, w, row_bytes, n, a, m0);
+    if (m > 0 && m <= ROW_MAX && row_can(a))
+        rows_q6_k[m](c, ldc, w, row_bytes, n, a, m0);
     else if (m > 0 && m <= FEW_MAX_Q6_K)
         mm_few(fews_q6_k, sizeof(struct pn_q6_k), 5, c, ldc, w, row_bytes, n, a, m0, m);
     else

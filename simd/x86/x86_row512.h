@@ -1,51 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Q4_K and Q6_K products with one activation row, which wait for memory: row after row, so that the weights are read
- * strictly in order. Panels of 16 rows (x86_few512.h) read 16 streams at once, which the hardware's prefetchers do
- * not follow: two threads reach three quarters of the bandwidth that way, whatever is prefetched by hand.
+/* Q4_K and Q6_K products with so few activation rows that they wait for memory: weight row after weight row, so that
+ * the weights are read strictly in order. Panels of 16 rows (x86_few512.h) read 16 streams at once, which the
+ * hardware's prefetchers do not follow: two threads reach three quarters of the bandwidth that way, whatever is
+ * prefetched by hand.
  *
- * A row is multiplied lane by lane, scales included: the sums of four products fit 16 bits, so those of two
- * sub-blocks are packed into one vector and multiplied with their scales by VPDPWSSD. What is left is to add up the
- * 16 lanes of each super-block, for four super-blocks of four rows at once. Integer sums are exact and the float
+ * A row is multiplied lane by lane, scales included: the sums of four products fit 16 bits, so those of 128 columns
+ * are packed into one vector and multiplied with their scales by VPDPWSSD. What is left is to add up the
+ * 16 lanes of each super-block, four super-blocks at a time. Integer sums are exact and the float
  * operations those of kern_avx512vnni.c in their order: so the bits are the same. */
 #ifndef PN_X86_ROW512_H
 #define PN_X86_ROW512_H
 
 #include "x86_mm.h"
 
-#define ROW_GROUPS_MAX 32  /* groups of four super-blocks: k <= 32768 */
-#define ROW_AHEAD 8192 /* bytes from a prefetch to its use: on a busy host lines come late */
+#define ROW_MAX 2         /* activation rows; with more of them panels, which need fewer instructions, win */
+#define ROW_GROUPS_MAX 32 /* groups of four super-blocks: k <= 32768 */
+#define ROW_AHEAD 8192    /* bytes from a prefetch to its use: on a busy host lines come late */
 
-/* The activation row, its super-blocks in groups of four. */
-struct row_act {
-    int8_t q[4 * ROW_GROUPS_MAX][256];  /* Q4_K: even sub-blocks of 64 columns before odd ones, as nibbles lie */
-    union {
-        int16_t s4[ROW_GROUPS_MAX][4][8]; /* Q4_K: sums of 32 */
-        int16_t s6[4 * ROW_GROUPS_MAX][16]; /* Q6_K: minus the sums of 16 */
-    };
-    float d[4 * ROW_GROUPS_MAX];
+struct row_work {
+    /* Q4_K, [group][activation row]: lane p, dword l: the activations' sums over sub-blocks 2p, 2p + 1 of super-block l */
+    __m512i s32[ROW_GROUPS_MAX][ROW_MAX];
+    /* [group][activation row]: lane r, dword l: what super-block l adds to weight row r, before the activations' scale */
+    __m512 t[ROW_GROUPS_MAX][ROW_MAX];
 };
 
-/* What is left of four rows: per group of super-blocks and row. */
-struct row_sums {
-    __m512i i[ROW_GROUPS_MAX][4]; /* lane l of 128 bits: four super-blocks' part l of the sum */
-    __m512i j[ROW_GROUPS_MAX][4]; /* Q4_K: lane l: super-block l's four parts of the sum of mins */
-    uint32_t d[ROW_GROUPS_MAX][4][4]; /* [super-block][row]: d and, above it, dmin */
-};
-
-/* dword i of lane l: part l of the sum of x[i] */
-INLINE __m512i row_add4(const __m512i x[4])
+/* dword i of lane l to dword l of lane i */
+INLINE __m512i row_turn(__m512i x)
 {
-    const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(x[0], x[1]), _mm512_unpackhi_epi32(x[0], x[1]));
-    const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(x[2], x[3]), _mm512_unpackhi_epi32(x[2], x[3]));
-    return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), x);
 }
 
-/* lane i: the sum of the lanes of x[i] */
-INLINE __m512i row_add_lanes(const __m512i x[4])
+/* a dword of each half of a lane: of x, then y, what is left to add up of theirs */
+INLINE __m512i row_add2(__m512i x, __m512i y)
 {
-    const __m512i a = _mm512_add_epi32(_mm512_shuffle_i32x4(x[0], x[1], 0x44), _mm512_shuffle_i32x4(x[0], x[1], 0xee));
-    const __m512i b = _mm512_add_epi32(_mm512_shuffle_i32x4(x[2], x[3], 0x44), _mm512_shuffle_i32x4(x[2], x[3], 0xee));
-    return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(x, y), _mm512_unpackhi_epi32(x, y));
 }
 
 /* total + the products of u, v (unsigned bytes) with q, r, each sum of four times the scale (int16) in its place */
@@ -56,62 +44,42 @@ INLINE __m512i row_dot(__m512i total, __m512i u, const int8_t *q, __m512i v, con
     return _mm512_dpwssd_epi32(total, _mm512_packs_epi32(x, y), scales);
 }
 
-INLINE void row_fetch(const uint8_t *p, size_t bytes)
+INLINE void row_fetch(const void *p, size_t bytes)
 {
     for (size_t line = 0; line < bytes; line += 64)
         _mm_prefetch((const char *)p + ROW_AHEAD + line, _MM_HINT_T0);
 }
 
-/* One row's four super-blocks of group g, from p on. */
-INLINE void row_q4_k(struct row_sums *s, const uint8_t *p, int g, int row, const struct row_act *a)
+/* x[i] = one super-block times activations i, in 16 parts; of: its scales as bytes, in every lane */
+INLINE void row_block_q4_k(int m, __m512i *x, const struct pn_q4_k *b, __m512i of, const int8_t *q)
 {
-    const struct pn_q4_k *b = (const void *)p;
+    /* Half a super-block, 64 bytes: the nibbles of the first 32 are sub-blocks 0 (low) and 1, of the others 2, 3.
+     * Scales as words: of 0 and 2 for lanes 0, 1, of 1 and 3 for lanes 2, 3. */
     const __m512i low = _mm512_set1_epi8(15);
-    __m512i h = _mm512_castsi128_si512(_mm_loadu_si128((const void *)b[0].d));
-    h = _mm512_mask_broadcast_i32x4(h, 0x00f0, _mm_loadu_si128((const void *)b[1].d));
-    h = _mm512_mask_broadcast_i32x4(h, 0x0f00, _mm_loadu_si128((const void *)b[2].d));
-    h = _mm512_mask_broadcast_i32x4(h, 0xf000, _mm_loadu_si128((const void *)b[3].d));
-    /* bytes of each lane: scales of the eight sub-blocks, then their mins (pn_unpack_scales_k) */
-    __m512i sc = _mm512_srlv_epi32(_mm512_shuffle_epi32(h, _MM_PERM_DCDB),
-                                   _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0, 4)));
-    sc = _mm512_and_si512(sc, _mm512_broadcast_i32x4(_mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f)));
-    __m512i top = _mm512_srli_epi32(_mm512_shuffle_epi32(h, _MM_PERM_CCBB), 2);
-    top = _mm512_and_si512(top, _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x30303030, 0, 0x30303030)));
-    sc = _mm512_or_si512(sc, top);
-
-    s->j[g][row] = _mm512_madd_epi16(_mm512_unpackhi_epi8(sc, _mm512_setzero_si512()),
-                                     _mm512_load_si512(a->s4[g]));
-
-    /* of a super-block, the scales of sub-blocks 0, 1 (low, high nibbles of the first 32 bytes) and 2, 3 as words;
-     * then those of 4, 5 and 6, 7 */
-    const __m128i p01 = _mm_setr_epi8(0, -1, 0, -1, 0, -1, 0, -1, 1, -1, 1, -1, 1, -1, 1, -1);
-    const __m128i p23 = _mm_add_epi16(p01, _mm_set1_epi16(2));
-    const __m256i p0123 = _mm256_inserti128_si256(_mm256_castsi128_si256(p01), p23, 1);
-    const __m512i first = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3),
-                                                   _mm512_castsi256_si512(p0123));
-    const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(4));
-    const __m512i of[4] = { _mm512_shuffle_i32x4(sc, sc, 0x00), _mm512_shuffle_i32x4(sc, sc, 0x55),
-                            _mm512_shuffle_i32x4(sc, sc, 0xaa), _mm512_shuffle_i32x4(sc, sc, 0xff) };
-    __m512i x[4];
-    PRAGMA_UNROLL
-    for (int i = 0; i < 4; i++) {
-        const int8_t *q = a->q[4 * g + i];
-        row_fetch((const uint8_t *)&b[i], sizeof *b);
+    const __m512i down = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi32(4), 1);
+    const __m512i p02 = _mm512_broadcast_i32x4(_mm_setr_epi8(0, -1, 0, -1, 0, -1, 0, -1, 2, -1, 2, -1, 2, -1, 2, -1));
+    const __m512i first = _mm512_mask_add_epi16(p02, 0xffff0000, p02, _mm512_set1_epi16(1));
+    row_fetch(b, sizeof *b);
+    for (int i = 0; i < m; i++)
         x[i] = _mm512_setzero_si512();
+    PRAGMA_UNROLL
+    for (int half = 0; half < 2; half++) {
+        const uint8_t *w = b->qs + 64 * half;
+        const __m512i a0 = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)w));
+        const __m512i a1 = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)(w + 32)));
+        const __m512i u = _mm512_and_si512(_mm512_srlv_epi32(a0, down), low);
+        const __m512i v = _mm512_and_si512(_mm512_srlv_epi32(a1, down), low);
+        const __m512i sc = _mm512_shuffle_epi8(of, half ? _mm512_add_epi16(first, _mm512_set1_epi16(4)) : first);
         PRAGMA_UNROLL
-        for (int half = 0; half < 2; half++, q += 128) {
-            const __m512i w = _mm512_loadu_si512(b[i].qs + 64 * half), high = _mm512_srli_epi16(w, 4);
-            x[i] = row_dot(x[i], _mm512_and_si512(w, low), q, _mm512_and_si512(high, low), q + 64,
-                           _mm512_shuffle_epi8(of[i], half ? second : first));
+        for (int i = 0; i < m; i++) {
+            const int8_t *qi = q + 256 * i + 128 * half;
+            x[i] = row_dot(x[i], u, qi, v, qi + 64, sc);
         }
-        memcpy(&s->d[g][i][row], b[i].d, sizeof s->d[g][i][row]);
     }
-    s->i[g][row] = row_add4(x);
 }
 
-INLINE void row_q6_k(struct row_sums *s, const uint8_t *p, int g, int row, const struct row_act *a)
+INLINE void row_block_q6_k(int m, __m512i *x, const struct pn_q6_k *b, const int8_t *q, const int16_t *s16)
 {
-    const struct pn_q6_k *b = (const void *)p;
     const __m512i low = _mm512_set1_epi8(15), six = _mm512_set1_epi8(63);
     /* two bits of each byte of qh go above the nibbles: from 0, 2 for the low ones, 4, 6 for the high */
     const __m512i left = _mm512_inserti64x4(_mm512_set1_epi32(4), _mm256_set1_epi32(2), 1);
@@ -121,53 +89,154 @@ INLINE void row_q6_k(struct row_sums *s, const uint8_t *p, int g, int row, const
                                             0x0002000200020002, 0x0005000500050005, 0x0001000100010001,
                                             0x0004000400040004, 0);
     const __m512i index1 = _mm512_add_epi16(index0, _mm512_set1_epi16(8));
-    __m512i x[4];
+    const __m256i sc = _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)b->scales));
+    const __m512i scales = _mm512_castsi256_si512(sc);
+    /* the offset of 32: a sum of products of the scales with the sums of the activations */
+    const __m256i offset = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_slli_epi16(sc, 5));
+    row_fetch(b, sizeof *b);
     PRAGMA_UNROLL
-    for (int i = 0; i < 4; i++) {
-        const int8_t *q = a->q[4 * g + i];
-        const __m256i sc = _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)b[i].scales));
-        const __m512i scales = _mm512_castsi256_si512(sc);
-        row_fetch((const uint8_t *)&b[i], sizeof *b);
-        /* the offset of 32: a sum of products of the scales with the negative sums of the activations */
-        x[i] = _mm512_zextsi256_si512(_mm256_madd_epi16(_mm256_slli_epi16(sc, 5),
-                                                        _mm256_load_si256((const void *)a->s6[4 * g + i])));
+    for (int i = 0; i < m; i++)
+        x[i] = _mm512_zextsi256_si512(_mm256_madd_epi16(offset, _mm256_loadu_si256((const void *)(s16 + 16 * i))));
+    PRAGMA_UNROLL
+    for (int half = 0; half < 2; half++) {
+        const __m512i l = _mm512_loadu_si512(b->ql + 64 * half), high = _mm512_srli_epi16(l, 4);
+        const __m512i h = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)(b->qh + 32 * half)));
+        /* 0xb8: where the second operand has ones, the third, else the first */
+        const __m512i u = _mm512_ternarylogic_epi32(_mm512_sllv_epi32(h, left), low, l, 0xb8);
+        const __m512i v = _mm512_ternarylogic_epi32(_mm512_srlv_epi32(h, right), low, high, 0xb8);
+        const __m512i u6 = _mm512_and_si512(u, six), v6 = _mm512_and_si512(v, six);
+        const __m512i s = _mm512_permutexvar_epi16(half ? index1 : index0, scales);
         PRAGMA_UNROLL
-        for (int half = 0; half < 2; half++, q += 128) {
-            const __m512i l = _mm512_loadu_si512(b[i].ql + 64 * half), high = _mm512_srli_epi16(l, 4);
-            const __m512i h = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)(b[i].qh + 32 * half)));
-            /* 0xb8: where the second operand has ones, the third, else the first */
-            const __m512i u = _mm512_ternarylogic_epi32(_mm512_sllv_epi32(h, left), low, l, 0xb8);
-            const __m512i v = _mm512_ternarylogic_epi32(_mm512_srlv_epi32(h, right), low, high, 0xb8);
-            x[i] = row_dot(x[i], _mm512_and_si512(u, six), q, _mm512_and_si512(v, six), q + 64,
-                           _mm512_permutexvar_epi16(half ? index1 : index0, scales));
+        for (int i = 0; i < m; i++) {
+            const int8_t *qi = q + 256 * i + 128 * half;
+            x[i] = row_dot(x[i], u6, qi, v6, qi + 64, s);
         }
-        uint16_t d;
-        memcpy(&d, b[i].d, sizeof d);
-        s->d[g][i][row] = d;
     }
-    s->i[g][row] = row_add4(x);
 }
 
-/* c[4] of four rows, from what the functions above left. */
-INLINE void row_finish(float *c, const struct row_sums *s, int n_groups, const struct row_act *a, int mins)
+/* t of weight row r from group g, whose four super-blocks are at p. */
+INLINE void row_group(int q6, int m, struct row_work *k, const uint8_t *p, int g, int r, const struct pn_act *a,
+                      int32_t m0)
 {
-    /* from lanes of rows to lanes of super-blocks */
-    const __m512i turn = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    __m128 sum = _mm_setzero_ps();
-    for (int g = 0; g < n_groups; g++) {
-        const __m512i i = _mm512_permutexvar_epi32(turn, row_add_lanes(s->i[g])), d = _mm512_loadu_si512(s->d[g]);
-        __m512 t = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(d)), _mm512_cvtepi32_ps(i));
-        if (mins) {
-            const __m512 dmin = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(d, 16)));
-            t = _mm512_fnmadd_ps(dmin, _mm512_cvtepi32_ps(row_add4(s->j[g])), t);
-        }
-        const float *ad = a->d + 4 * g;
-        sum = _mm_fmadd_ps(_mm512_castps512_ps128(t), _mm_set1_ps(ad[0]), sum);
-        sum = _mm_fmadd_ps(_mm512_extractf32x4_ps(t, 1), _mm_set1_ps(ad[1]), sum);
-        sum = _mm_fmadd_ps(_mm512_extractf32x4_ps(t, 2), _mm_set1_ps(ad[2]), sum);
-        sum = _mm_fmadd_ps(_mm512_extractf32x4_ps(t, 3), _mm_set1_ps(ad[3]), sum);
+    const size_t at = 4 * (size_t)g * (size_t)a->m + (size_t)m0, step = (size_t)a->m;
+    const int8_t *q = a->q + at * PN_QK;
+    const int16_t *s16 = a->s16 + at * 16;
+    const struct pn_q4_k *b4 = (const void *)p;
+    const struct pn_q6_k *b6 = (const void *)p;
+    __m512i of[4], mins = _mm512_setzero_si512();
+    __m128 d, dmin = _mm_setzero_ps();
+    if (q6) {
+        uint16_t half[4];
+        for (int l = 0; l < 4; l++)
+            memcpy(&half[l], b6[l].d, sizeof half[l]);
+        d = _mm_cvtph_ps(_mm_loadl_epi64((const void *)half));
+    } else {
+        __m512i h = _mm512_castsi128_si512(_mm_loadu_si128((const void *)b4[0].d));
+        h = _mm512_mask_broadcast_i32x4(h, 0x00f0, _mm_loadu_si128((const void *)b4[1].d));
+        h = _mm512_mask_broadcast_i32x4(h, 0x0f00, _mm_loadu_si128((const void *)b4[2].d));
+        h = _mm512_mask_broadcast_i32x4(h, 0xf000, _mm_loadu_si128((const void *)b4[3].d));
+        /* bytes of each lane: scales of the eight sub-blocks, then their mins (pn_unpack_scales_k) */
+        __m512i sc = _mm512_srlv_epi32(_mm512_shuffle_epi32(h, _MM_PERM_DCDB),
+                                       _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0, 4)));
+        sc = _mm512_and_si512(sc, _mm512_broadcast_i32x4(_mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f)));
+        __m512i top = _mm512_srli_epi32(_mm512_shuffle_epi32(h, _MM_PERM_CCBB), 2);
+        top = _mm512_and_si512(top, _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x30303030, 0, 0x30303030)));
+        sc = _mm512_or_si512(sc, top);
+        mins = row_turn(_mm512_unpackhi_epi8(sc, _mm512_setzero_si512()));
+        of[0] = _mm512_shuffle_i32x4(sc, sc, 0x00);
+        of[1] = _mm512_shuffle_i32x4(sc, sc, 0x55);
+        of[2] = _mm512_shuffle_i32x4(sc, sc, 0xaa);
+        of[3] = _mm512_shuffle_i32x4(sc, sc, 0xff);
+        /* d and dmin are the first dword of each lane */
+        const __m128i dd = _mm512_castsi512_si128(row_turn(h));
+        const __m256 f = _mm256_cvtph_ps(_mm_packus_epi32(_mm_and_si128(dd, _mm_set1_epi32(0xffff)), _mm_srli_epi32(dd, 16)));
+        d = _mm256_castps256_ps128(f);
+        dmin = _mm256_extractf128_ps(f, 1);
     }
-    _mm_storeu_ps(c, sum);
+
+    __m512i parts[2][ROW_MAX]; /* of super-blocks 0, 1 and 2, 3, side by side */
+    PRAGMA_UNROLL
+    for (int pair = 0; pair < 2; pair++) {
+        __m512i x[2][ROW_MAX];
+        PRAGMA_UNROLL
+        for (int e = 0; e < 2; e++) {
+            const int l = 2 * pair + e;
+            if (q6)
+                row_block_q6_k(m, x[e], &b6[l], q + (size_t)l * step * PN_QK, s16 + (size_t)l * step * 16);
+            else
+                row_block_q4_k(m, x[e], &b4[l], of[l], q + (size_t)l * step * PN_QK);
+        }
+        PRAGMA_UNROLL
+        for (int i = 0; i < m; i++)
+            parts[pair][i] = row_add2(x[0][i], x[1][i]);
+    }
+    PRAGMA_UNROLL
+    for (int i = 0; i < m; i++) {
+        /* dword l of each lane: a part of super-block l's sum */
+        __m512i sum = _mm512_add_epi32(_mm512_unpacklo_epi64(parts[0][i], parts[1][i]),
+                                       _mm512_unpackhi_epi64(parts[0][i], parts[1][i]));
+        __m128 t;
+        if (q6) {
+            sum = _mm512_add_epi32(sum, _mm512_shuffle_i32x4(sum, sum, 0x4e));
+            sum = _mm512_add_epi32(sum, _mm512_shuffle_i32x4(sum, sum, 0xb1));
+            t = _mm_mul_ps(d, _mm_cvtepi32_ps(_mm512_castsi512_si128(sum)));
+        } else {
+            const __m512i j = _mm512_madd_epi16(mins, k->s32[g][i]);
+            sum = _mm512_add_epi32(_mm512_shuffle_i32x4(sum, j, 0x44), _mm512_shuffle_i32x4(sum, j, 0xee));
+            sum = _mm512_add_epi32(sum, _mm512_shuffle_i32x4(sum, sum, 0xb1)); /* lanes: sum, sum, j, j */
+            const __m512 f = _mm512_cvtepi32_ps(sum);
+            t = _mm_mul_ps(d, _mm512_castps512_ps128(f));
+            t = _mm_fnmadd_ps(dmin, _mm512_extractf32x4_ps(f, 2), t);
+        }
+        _mm_store_ps((float *)&k->t[g][i] + 4 * r, t);
+    }
+}
+
+/* c[4] of four weight rows and activation row i */
+INLINE __m128 row_finish(const struct row_work *k, int n_groups, int i, const float *d, size_t step)
+{
+    __m128 sum = _mm_setzero_ps();
+    for (int g = 0; g < n_groups; g++, d += 4 * step) {
+        const __m512 t = _mm512_castsi512_ps(row_turn(_mm512_castps_si512(k->t[g][i])));
+        sum = _mm_fmadd_ps(_mm512_castps512_ps128(t), _mm_set1_ps(d[0]), sum);
+        sum = _mm_fmadd_ps(_mm512_extractf32x4_ps(t, 1), _mm_set1_ps(d[step]), sum);
+        sum = _mm_fmadd_ps(_mm512_extractf32x4_ps(t, 2), _mm_set1_ps(d[2 * step]), sum);
+        sum = _mm_fmadd_ps(_mm512_extractf32x4_ps(t, 3), _mm_set1_ps(d[3 * step]), sum);
+    }
+    return sum;
+}
+
+/* Rows m0 .. m0 + m - 1 of a; q6 and m are constants at every call. */
+INLINE void mm_row(int q6, int m, float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
+                   const struct pn_act *a, int32_t m0)
+{
+    struct row_work work;
+    const int n_groups = a->nb / 4;
+    const size_t step = (size_t)a->m;
+    for (int g = 0; g < n_groups && !q6; g++)
+        for (int i = 0; i < m; i++) {
+            const int16_t *s = a->s32 + (4 * (size_t)g * step + (size_t)(m0 + i)) * 8;
+            __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const void *)s));
+            x = _mm512_inserti32x4(x, _mm_loadu_si128((const void *)(s + 8 * step)), 1);
+            x = _mm512_inserti32x4(x, _mm_loadu_si128((const void *)(s + 16 * step)), 2);
+            x = _mm512_inserti32x4(x, _mm_loadu_si128((const void *)(s + 24 * step)), 3);
+            work.s32[g][i] = row_turn(x);
+        }
+    const size_t group_bytes = 4 * (q6 ? sizeof(struct pn_q6_k) : sizeof(struct pn_q4_k));
+    for (int32_t n0 = 0; n0 < n; n0 += 4) {
+        const int32_t rows = n - n0 < 4 ? n - n0 : 4;
+        if (rows < 4) /* anything but garbage for those that are not there */
+            memset(work.t, 0, (size_t)n_groups * sizeof work.t[0]);
+        for (int r = 0; r < rows; r++) {
+            const uint8_t *p = (const uint8_t *)w + (size_t)(n0 + r) * row_bytes;
+            for (int g = 0; g < n_groups; g++, p += group_bytes)
+                row_group(q6, m, &work, p, g, r, a, m0);
+        }
+        for (int i = 0; i < m; i++) {
+            const __m128 sum = row_finish(&work, n_groups, i, a->d + (size_t)(m0 + i), step);
+            _mm_mask_storeu_ps(c + (size_t)i * ldc + n0, (__mmask8)((1 << rows) - 1), sum);
+        }
+    }
 }
 
 static int row_can(const struct pn_act *a)
@@ -175,58 +244,20 @@ static int row_can(const struct pn_act *a)
     return a->nb % 4 == 0 && a->nb <= 4 * ROW_GROUPS_MAX;
 }
 
-/* The product with one row m0 of a. */
-INLINE void mm_row(int q6, float *c, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a, int32_t m0)
-{
-    struct row_act act __attribute__((aligned(64)));
-    struct row_sums sums;
-    const int n_groups = a->nb / 4;
-    for (int32_t b = 0; b < a->nb; b++) {
-        const size_t at = (size_t)b * (size_t)a->m + (size_t)m0;
-        const int8_t *q = a->q + at * PN_QK;
-        act.d[b] = a->d[at];
-        if (q6) {
-            memcpy(act.q[b], q, PN_QK);
-            const __m256i s16 = _mm256_loadu_si256((const void *)(a->s16 + 16 * at));
-            _mm256_store_si256((void *)act.s6[b], _mm256_sub_epi16(_mm256_setzero_si256(), s16));
-        } else {
-            for (int i = 0; i < 8; i++) /* 0 2 1 3, 4 6 5 7 */
-                memcpy(act.q[b] + 32 * i, q + 32 * ((i & 4) | (i & 1) << 1 | (i & 2) >> 1), 32);
-            memcpy(act.s4[b / 4][b % 4], a->s32 + 8 * at, sizeof act.s4[0][0]);
-        }
-    }
-    const size_t group_bytes = 4 * (q6 ? sizeof(struct pn_q6_k) : sizeof(struct pn_q4_k));
-    for (int32_t n0 = 0; n0 < n; n0 += 4) {
-        const int32_t rows = n - n0 < 4 ? n - n0 : 4;
-        for (int r = 0; r < rows; r++) {
-            const uint8_t *p = (const uint8_t *)w + (size_t)(n0 + r) * row_bytes;
-            for (int g = 0; g < n_groups; g++, p += group_bytes) {
-                if (q6)
-                    row_q6_k(&sums, p, g, r, &act);
-                else
-                    row_q4_k(&sums, p, g, r, &act);
-            }
-        }
-        for (int r = rows; r < 4; r++) /* rows that are not there: anything but garbage */
-            for (int g = 0; g < n_groups; g++) {
-                sums.i[g][r] = sums.j[g][r] = _mm512_setzero_si512();
-                for (int i = 0; i < 4; i++)
-                    sums.d[g][i][r] = 0;
-            }
-        float four[4];
-        row_finish(four, &sums, n_groups, &act, !q6);
-        memcpy(c + n0, four, (size_t)rows * sizeof *c);
-    }
-}
+typedef void row_fn(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
+                    int32_t m0);
 
-static void mm_row_q4_k(float *c, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a, int32_t m0)
-{
-    mm_row(0, c, w, row_bytes, n, a, m0);
-}
-
-static void mm_row_q6_k(float *c, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a, int32_t m0)
-{
-    mm_row(1, c, w, row_bytes, n, a, m0);
-}
+#define ROW(type, q6, m)                                                                                        \
+    static __attribute__((noinline)) void row_##type##_##m(float *c, size_t ldc, const void *w, size_t row_bytes, \
+                                                           int32_t n, const struct pn_act *a, int32_t m0)         \
+    {                                                                                                           \
+        mm_row(q6, m, c, ldc, w, row_bytes, n, a, m0);                                                          \
+    }
+ROW(q4_k, 0, 1)
+ROW(q4_k, 0, 2)
+ROW(q6_k, 1, 1)
+ROW(q6_k, 1, 2)
+static row_fn *const rows_q4_k[ROW_MAX + 1] = { NULL, row_q4_k_1, row_q4_k_2 };
+static row_fn *const rows_q6_k[ROW_MAX + 1] = { NULL, row_q6_k_1, row_q6_k_2 };
 
 #endif
