@@ -273,7 +273,7 @@ def shapes_scene(rng, w, h, k, count=None):
         add("shape", pick((f"Is there a {t}?", f"Do you see a {t}?", f"Does the picture show a {t}?")).replace("a orange", "an orange"),
             yes(t in names))
     add("colour", pick((f"What {hue()} is the background?", f"Which {hue()} is the background?")), bname.capitalize())
-    if n > 1:
+    for _ in range(2 if n > 2 else n - 1):
         a, b = rng.sample(out, 2)
         if names.count(name(a)) == 1 and names.count(name(b)) == 1:
             dx, dy, gap = a["x"] - b["x"], a["y"] - b["y"], side * 0.14
@@ -293,6 +293,7 @@ def shapes_scene(rng, w, h, k, count=None):
             if overlap_ok and (d < 0.86 or d > 1.25):
                 add("position", pick((f"Do the {name(a)} and the {name(b)} overlap?", f"Does the {name(a)} overlap the {name(b)}?")),
                     yes(d < 0.86))
+    if n > 1:
         for key, word, rev in (("x", "left", False), ("x", "right", True), ("y", "top", False), ("y", "bottom", True)):
             o = sorted(out, key=lambda s: s[key], reverse=rev)
             if abs(o[0][key] - o[1][key]) > side * 0.14 and rng.random() < 0.5:
@@ -474,6 +475,18 @@ def chart_scene(rng, w, h, k):
     return cv, qa, dict(kind="chart")
 
 
+def bent(rng, m):
+    """m as another hand would write it: narrower or lower, and its parts moved a little. There are only 1500 digits to learn from."""
+    n, size = 3, m.width
+    sx, sy = rng.uniform(0.9, 1.25), rng.uniform(0.9, 1.15)
+    grid = [[((j / n - 0.5) * sx + 0.5 + rng.uniform(-0.06, 0.06), (i / n - 0.5) * sy + 0.5 + rng.uniform(-0.06, 0.06))
+             for j in range(n + 1)] for i in range(n + 1)]
+    at = lambda i, j: tuple(v * size for v in grid[i][j])
+    cut = [round(i * size / n) for i in range(n + 1)]
+    return m.transform(m.size, Image.MESH, [((cut[j], cut[i], cut[j + 1], cut[i + 1]), at(i, j) + at(i + 1, j) + at(i + 1, j + 1) + at(i, j + 1))
+                                            for i in range(n) for j in range(n)], Image.BILINEAR)
+
+
 def digits_scene(rng, w, h, k, held_out, count=None):
     images, labels = digits()
     dark = rng.random() < 0.5
@@ -492,8 +505,11 @@ def digits_scene(rng, w, h, k, held_out, count=None):
                 break
         s = rng.uniform(max(0.62 * size, min(20, size)), size)
         m = Image.fromarray(images[j]).resize((max(8, round(s * k)),) * 2, Image.BICUBIC)
-        m = m.point(lambda v: max(0, min(255, int((v - 50) * 1.7))))
+        low, gain = (50, 1.7) if held_out else (rng.uniform(25, 85), rng.uniform(1.3, 2.3))  # training sees thinner and thicker pens
+        m = m.point(lambda v: max(0, min(255, int((v - low) * gain))))
         m = m.transform(m.size, Image.AFFINE, (1, rng.uniform(-0.2, 0.2), 0, 0, 1, 0), Image.BILINEAR) if rng.random() < 0.5 else m
+        if not held_out:
+            m = bent(rng, m)
         m = m.rotate(rng.uniform(-12, 12), Image.BILINEAR)
         x = cell * (i + 0.5) + rng.uniform(-1, 1) * (cell - s) / 2
         y = rng.uniform(s / 2, h - s / 2) if n == 1 else h / 2 + rng.uniform(-1, 1) * min(s * 0.25, (h - s) / 2)
@@ -522,7 +538,7 @@ def digits_scene(rng, w, h, k, held_out, count=None):
         if max(got) != min(got):
             add(pick(("What is the largest digit?", "Which digit is the largest?")), str(max(got)))
         if n == 2:
-            add(pick(("What is the sum of the two digits?", "Add the two digits.")), str(sum(got)))
+            add(pick(("What is the sum of the two digits?", "Add the two digits.")), f"{got[0]} + {got[1]} = {sum(got)}")
         add(pick(CAPTION_Q), f"The handwritten digits {', '.join(map(str, got))}.", "caption")
     return cv, qa, dict(kind="digits", text=text, value=int(text))
 
@@ -608,18 +624,18 @@ def text_only(rng):
     ]
 
 
-def pair_sample(rng, held_out, ratio):
+def pair_sample(rng, held_out, ratio, scenes):
     """Two pictures: one after the other before the question, each named in the question, or each in its own turn."""
     pick = rng.choice
-    form = pick(("both", "both", "both", "named", "named", "turns"))
+    form = pick(("both", "both", "named", "named", "named", "turns"))
     if form == "turns":
-        a = one_picture(rng, ratio, pick(SCENES), held_out)
-        b = one_picture(rng, ratio, pick(SCENES), held_out)
+        a = one_picture(rng, ratio, pick(scenes), held_out)
+        b = one_picture(rng, ratio, pick(scenes), held_out)
         n = rng.randint(1, 2)
         qa, qb = rng.sample(a[1], min(n, len(a[1]))), rng.sample(b[1], len(b[1]))
         turns = [("<|image|>" + qa[0][0], qa[0][1], qa[0][2]), *qa[1:], ("<|image|>" + qb[0][0], qb[0][1], qb[0][2]), *qb[1:]]
         return [a[0], b[0]], turns, [a[3], b[3]]
-    what = pick(("shapes", "shapes", "shapes", "count", "count", "digits", "digits", "number", "word"))
+    what = pick(("shapes", "shapes", "shapes", "count", "count", "digits", "digits", "word"))
     pics = []
     state = []
     same = pick((True, False))
@@ -630,17 +646,11 @@ def pair_sample(rng, held_out, ratio):
                 cv, _, fa = shapes_scene(rng, w, h, 2, 1 if what == "shapes" else rng.randint(1, 5))
                 if not i or what == "count" or not same or fa["shapes"] == state[0]["shapes"] or fa["colours"] == state[0]["colours"]:
                     break
-        elif what in ("number", "word"):
-            cv, _, fa = text_scene(rng, w, h, 2, 1, what)
-            if i and same:  # the very text of the first picture, drawn anew
-                want = state[0]["got"][0][0]
-                name, brgb = background(rng, 0.4)
-                cv = Canvas(rng, w, h, brgb, 2)
-                path = pick(FONTS)
-                size = min((w - 8) / (font(path, 100).getlength(want) / 100), h * 0.6, 50) * rng.uniform(0.7, 1)
-                colour, rgb = ink(rng, brgb)
-                cv.text(w / 2, h * rng.uniform(0.4, 0.6), want, path, size, rgb, line=0, colour=colour)
-                fa = dict(kind="text", got=[(want, what, colour)])
+        elif what == "word":
+            while True:
+                cv, _, fa = text_scene(rng, w, h, 2, 1, what)
+                if not i or not same or fa["got"][0][0][0] == state[0]["got"][0][0][0] or rng.random() < 0.05:
+                    break
         else:
             while True:
                 cv, _, fa = digits_scene(rng, w, h, 2, held_out, 1)
@@ -650,47 +660,56 @@ def pair_sample(rng, held_out, ratio):
         img = cv.done(1.0)
         fh, fw = fit(img.height, img.width, ratio)
         pics.append((img, [(x / w * fw, y / h * fh, c) for x, y, c in cv.marks]))
-    a, b = state
     qa = []
-    add = lambda q, ans: qa.append((q, ans, "pair"))
+    ordered = form == "named"
+
+    def add(q, key, verdict, word=str, sign=" and "):
+        """The answer says what is seen first and concludes from it. Pictures that stand together have no order: they are told sorted."""
+        x, y = map(key, state)
+        seen = (x, y) if ordered else sorted((x, y))
+        said = sign.join(map(word, seen))
+        qa.append((q, f"{said[0].upper()}{said[1:]}{' = ' if sign == ' + ' else ': '}{verdict(x, y)}", "pair"))
+
+    equal = lambda x, y: yes(x == y).lower()
+    which = lambda first: "the first" if first else "the second"
+    shape, colour = lambda p: SHAPES.index(p["shapes"][0]), lambda p: list(COLOURS).index(p["colours"][0])
+    shape_word, colour_word = SHAPES.__getitem__, list(COLOURS).__getitem__
+    count, value = lambda p: p["n"], lambda p: p["value"]
     if what == "shapes":
-        if form == "both":
-            add(pick(("Do both pictures show the same shape?", "Is the shape the same in both pictures?", "Are the two shapes the same?")),
-                yes(a["shapes"] == b["shapes"]))
-            add(pick(("Do the shapes have the same colour?", "Are both shapes the same color?", "Is the colour the same in both pictures?")),
-                yes(a["colours"] == b["colours"]))
+        add(pick(("Do both pictures show the same shape?", "Is the shape the same in both pictures?", "Are the two shapes the same?")),
+            shape, equal, shape_word)
+        add(pick(("Do the shapes have the same colour?", "Are both shapes the same color?", "Is the colour the same in both pictures?")),
+            colour, equal, colour_word)
+        a, b = state
+        if not ordered:
             c = pick((a["colours"][0], b["colours"][0], pick(list(COLOURS))))
-            add(pick((f"Is there a {c} shape in one of the pictures?", f"Does one of the pictures show a {c} shape?")).replace("a orange", "an orange"),
-                yes(c in a["colours"] + b["colours"]))
+            qa.append((pick((f"Is there a {c} shape in one of the pictures?", f"Does one of the pictures show a {c} shape?")).replace("a orange", "an orange"),
+                       yes(c in a["colours"] + b["colours"]), "pair"))
             s = pick((a["shapes"][0], b["shapes"][0], pick(SHAPES)))
-            add(pick((f"Is there a {s} in one of the pictures?", f"Does one of the pictures show a {s}?")), yes(s in a["shapes"] + b["shapes"]))
+            qa.append((pick((f"Is there a {s} in one of the pictures?", f"Does one of the pictures show a {s}?")),
+                       yes(s in a["shapes"] + b["shapes"]), "pair"))
         else:
-            s = pick((a, b))
-            if a["shapes"] != b["shapes"]:
-                add(f"Which picture shows a {s['shapes'][0]}?", "The first" if s is a else "The second")
-            if a["colours"] != b["colours"]:
-                add(f"Which picture has the {s['colours'][0]} shape?", "The first" if s is a else "The second")
-            add("Do both pictures show the same shape?", yes(a["shapes"] == b["shapes"]))
-            add("Is the colour the same in both pictures?", yes(a["colours"] == b["colours"]))
+            s = pick(state)
+            if shape(a) != shape(b):
+                add(f"Which picture shows a {s['shapes'][0]}?", shape, lambda x, y: which(s is a), shape_word)
+            if colour(a) != colour(b):
+                add(f"Which picture has the {s['colours'][0]} shape?", colour, lambda x, y: which(s is a), colour_word)
     elif what == "count":
-        if form == "both":
-            add(pick(("How many shapes are in both pictures together?", "How many shapes are there in total?")), str(a["n"] + b["n"]))
-            add(pick(("Do both pictures have the same number of shapes?", "Are there equally many shapes in both pictures?")), yes(a["n"] == b["n"]))
-        else:
-            if a["n"] != b["n"]:
-                m = pick(("more", "fewer"))
-                add(f"Which picture has {m} shapes?", "The first" if (a["n"] > b["n"]) == (m == "more") else "The second")
-            add("Do both pictures have the same number of shapes?", yes(a["n"] == b["n"]))
+        if not ordered:
+            add(pick(("How many shapes are in both pictures together?", "How many shapes are there in total?")), count, lambda x, y: x + y, sign=" + ")
+        elif state[0]["n"] != state[1]["n"]:
+            m = pick(("more", "fewer"))
+            add(f"Which picture has {m} shapes?", count, lambda x, y: which((x > y) == (m == "more")))
+        add(pick(("Do both pictures have the same number of shapes?", "Are there equally many shapes in both pictures?")), count, equal)
+    elif what == "digits":
+        add(pick(("Do both pictures show the same digit?", "Is it the same digit in both pictures?", "Are the two digits the same?")), value, equal)
+        if not ordered:
+            add(pick(("Which digit is larger?", "What is the larger digit?")), value, max)
+            add(pick(("What is the sum of the two digits?", "Add the two digits.")), value, lambda x, y: x + y, sign=" + ")
+        elif value(state[0]) != value(state[1]):
+            add("Which picture shows the larger digit?", value, lambda x, y: which(x > y))
     else:
-        ta = a["text"] if what == "digits" else a["got"][0][0]
-        tb = b["text"] if what == "digits" else b["got"][0][0]
-        noun = "digit" if what == "digits" else what
-        add(pick((f"Do both pictures show the same {noun}?", f"Is it the same {noun} in both pictures?", f"Are the two {noun}s the same?")), yes(ta == tb))
-        if what == "digits" and form == "both":
-            add(pick(("Which digit is larger?", "What is the larger digit?")), str(max(a["value"], b["value"])))
-            add(pick(("What is the sum of the two digits?", "Add the two digits.")), str(a["value"] + b["value"]))
-        elif what == "digits" and ta != tb:
-            add("Which picture shows the larger digit?", "The first" if a["value"] > b["value"] else "The second")
+        add(pick(("Do both words begin with the same letter?", "Is the first letter the same in both pictures?")), lambda p: p["got"][0][0][0], equal)
     rng.shuffle(qa)
     if form == "both":
         turns = [("<|image|><|image|>" + qa[0][0], qa[0][1], qa[0][2]), *qa[1:]]
@@ -704,8 +723,9 @@ def pair_sample(rng, held_out, ratio):
 BATCHES = ("1",) * 52 + ("2",) * 14 + ("3",) * 5 + ("4",) * 11 + ("pair",) * 14 + ("text",) * 4
 
 
-def sample(seed, index, form=None):
-    """form: '1' ... '4' (tiles of the one picture), 'pair', 'text', or None: drawn."""
+def sample(seed, index, form=None, scenes=SCENES, first=()):
+    """form: '1' ... '4' (tiles of the one picture), 'pair', 'text', or None: drawn. Questions of the kinds in `first` tend to come
+    first, which training wants: a conversation's end is left away when it is too long."""
     rng = random.Random((seed << 40) ^ index)
     held_out = seed >= HELD_OUT
     form = form or rng.choice(BATCHES)
@@ -714,13 +734,15 @@ def sample(seed, index, form=None):
         rng.shuffle(qa)
         return dict(form=form, images=[], turns=qa, marks=[], ratios=[])
     if form == "pair":
-        images, turns, marks = pair_sample(rng, held_out, (1, 1))
+        images, turns, marks = pair_sample(rng, held_out, (1, 1), scenes)
         return dict(form=form, images=images, turns=turns, marks=marks, ratios=[(1, 1)] * 2)
     ratio = rng.choice([r for r in RATIOS if r[0] * r[1] == int(form)] + ([(2, 2)] if form == "4" else []))
-    img, qa, _, marks = one_picture(rng, ratio, rng.choice(SCENES), held_out)
+    img, qa, _, marks = one_picture(rng, ratio, rng.choice(scenes), held_out)
     captions = [q for q in qa if q[2] == "caption"]
     qa = [q for q in qa if q[2] != "caption"] + (captions if rng.random() < 0.25 else [])
     rng.shuffle(qa)
+    if first:
+        qa.sort(key=lambda q: rng.random() * (0.5 if q[2] in first else 1.0))
     turns = [("<|image|>" + qa[0][0], qa[0][1], qa[0][2]), *qa[1:]]
     if rng.random() < 0.1:  # a turn that needs no picture, now and then before there is one
         turns.insert(rng.randrange(min(4, len(turns))), rng.choice(text_only(rng)))

@@ -4,7 +4,7 @@
     train.py --dir /var/tmp/puna-demo
 
 Everything it needs to go on is in DIR/state.pt, written every ten minutes and at SIGTERM. First the
-vision encoder alone learns what lies in which patch (--see steps), then all of it learns to answer. The learning rate is held,
+vision encoder alone learns what lies in which patch (--see steps), then all of it learns to answer, and every fourth step is still one of seeing alone. The learning rate is held,
 and falls in the last third of the steps; a run that has come to its end can be given more steps: it starts again from
 DIR/state-held.pt, the state before the fall. DIR/loss.csv and DIR/score.csv are the curves. What step comes when does
 not depend on the clock, so a run that was stopped and went on is the same run.
@@ -166,7 +166,7 @@ def save(path, net, average, opt, seconds, seen):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--dir", default="/var/tmp/puna-demo")
-    p.add_argument("--steps", type=int, default=6600, help="steps in all, about a second of one core each")
+    p.add_argument("--steps", type=int, default=13000, help="steps in all, about a second of one core each")
     p.add_argument("--see", type=int, default=2500, help="the first steps, with pictures alone")
     p.add_argument("--hours", type=float, default=1e9, help="stop after this time, to go on later")
     p.add_argument("--seed", type=int, default=1)
