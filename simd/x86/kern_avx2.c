@@ -14,6 +14,7 @@
 
 #include "x86_resize.h"
 #include "x86_tile256.h"
+#include "x86_row256.h"
 
 TILES(q4_k, INT_32_MIN, 8)
 TILES(q5_k, INT_32_MIN, 4)
@@ -27,14 +28,14 @@ TILES(q5_0, F32_32, 4)
 TILES(q4_1, F32_32_MIN, 8)
 TILES(q5_1, F32_32_MIN, 4)
 
-MM(q4_k, q4_k, 0, 1)
-MM(q5_k, q5_k, 0, 1)
-MM(q6_k, q6_k, 32, 1)
+MM_ROW(q4_k, q4_k, 0, 1)
+MM_ROW(q5_k, q5_k, 0, 1)
+MM_ROW(q6_k, q6_k, 32, 1)
 MM(q3_k, q3_k, 4, 1)
 MM(q2_k, q2_k, 0, 1)
 MM(iq4_xs, iq4_xs, 0, 1)
-MM(q8_0, q8_0, 0, 8)
-MM(q4_0, q4_0, 8, 8)
+MM_ROW(q8_0, q8_0, 0, 8)
+MM_ROW(q4_0, q4_0, 8, 8)
 MM(q5_0, q5_0, 16, 8)
 MM(iq4_nl, q8_0, 0, 8)
 MM(q4_1, q4_1, 0, 8)

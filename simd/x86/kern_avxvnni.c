@@ -9,6 +9,7 @@
 #include "x86_mm256.h"
 
 #include "x86_tile256.h"
+#include "x86_row256.h"
 
 TILES(int_32, INT_32, 0)
 TILES(int_32_min, INT_32_MIN, 0)
@@ -17,14 +18,14 @@ TILES(int_1_min, INT_1_MIN, 0)
 TILES(f32_32, F32_32, 0)
 TILES(f32_32_min, F32_32_MIN, 0)
 
-MM(q4_k, int_32_min, 0, 1)
-MM(q5_k, int_32_min, 0, 1)
-MM(q6_k, int_16, 32, 1)
+MM_ROW(q4_k, int_32_min, 0, 1)
+MM_ROW(q5_k, int_32_min, 0, 1)
+MM_ROW(q6_k, int_16, 32, 1)
 MM(q3_k, int_16, 4, 1)
 MM(q2_k, int_1_min, 0, 1)
 MM(iq4_xs, int_32, 128, 1)
-MM(q8_0, f32_32, 128, 8)
-MM(q4_0, f32_32, 8, 8)
+MM_ROW(q8_0, f32_32, 128, 8)
+MM_ROW(q4_0, f32_32, 8, 8)
 MM(q5_0, f32_32, 16, 8)
 MM(iq4_nl, f32_32, 128, 8)
 MM(q4_1, f32_32_min, 0, 8)

@@ -6,14 +6,14 @@ noinst_LTLIBRARIES += libkern_avx2.la
 libcore_la_LIBADD += libkern_avx2.la
 libkern_avx2_la_SOURCES = src/kern/unroll.h simd/x86/kern_avx2.c simd/x86/x86_vf256.h \
 	simd/x86/x86_math.h simd/x86/x86_mmf.h simd/x86/x86_slots.h simd/x86/x86_mm256.h simd/x86/x86_rows.h \
-	simd/x86/x86_tile256.h simd/x86/x86_mm.h simd/x86/x86_resize.h simd/x86/x86_unpack.h
+	simd/x86/x86_tile256.h simd/x86/x86_row256.h simd/x86/x86_mm.h simd/x86/x86_resize.h simd/x86/x86_unpack.h
 libkern_avx2_la_CFLAGS = $(KERN_CFLAGS) $(avx2_CFLAGS)
 endif
 if HAVE_KERN_AVXVNNI
 noinst_LTLIBRARIES += libkern_avxvnni.la
 libcore_la_LIBADD += libkern_avxvnni.la
 libkern_avxvnni_la_SOURCES = simd/x86/kern_avxvnni.c simd/x86/x86_mm256.h simd/x86/x86_rows.h simd/x86/x86_tile256.h \
-	simd/x86/x86_mm.h simd/x86/x86_unpack.h
+	simd/x86/x86_row256.h simd/x86/x86_mm.h simd/x86/x86_unpack.h
 libkern_avxvnni_la_CFLAGS = $(KERN_CFLAGS) $(avxvnni_CFLAGS)
 endif
 if HAVE_KERN_AVX512
