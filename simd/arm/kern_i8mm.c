@@ -63,6 +63,7 @@ static uint64_t peak_bf16(uint64_t iters)
 void pn_kern_init_i8mm(struct pn_kern *k)
 {
     FILL_MM(k);
+    k->round_act = round_act;
     k->mm_bf16[PN_F32] = mm_bf16_f32;
     k->mm_bf16[PN_F16] = mm_bf16_f16;
     k->mm_bf16[PN_BF16] = mm_bf16_bf16;

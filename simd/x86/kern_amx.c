@@ -12,7 +12,7 @@
  * where m is no multiple of 16; rows that were done are not added again.
  *
  * bf16 [close]: pairs of columns, all sums in tiles, over 128 columns at a time. Few rows take the same
- * path, padded, since the bits of a row must not depend on their number.
+ * path, in tiles of fewer rows, since the bits of a row must not depend on their number.
  *
  * Tiles are configured when a product begins and released when it ends: nothing else in the process
  * ever runs with live tile state, and an idle core may sleep. The kernel saves tiles across signals and
@@ -248,16 +248,16 @@ MM_AMX(q4_1, PN_Q4_1, F32_32_MIN, 0, 8)
 MM_AMX(q5_1, PN_Q5_1, F32_32_MIN, 0, 8)
 
 /* ---- bf16 ----
- * 64 weight rows x 128 columns are packed to [k/2][16 rows][2], four panels of four tiles. */
+ * 64 weight rows by a block of columns are packed to [k/2][16 rows][2], four panels of tiles. Sums 0 .. 3,
+ * activations 4, weights 5; activations 6 and sums 7 for the rows that do not fill a tile. */
 
 #define BF_ROWS 64
-#define BF_COLS 128
+#define BF_COLS PN_ACT16_COLS
 #define BF_M_CHUNK 256
 
 struct bf_block {
     uint16_t w[BF_ROWS / 16][BF_COLS / 2][16][2];
     uint16_t rows[16][BF_COLS]; /* weights that are not bf16 or end here, rounded, before transposition */
-    uint16_t x[16][BF_COLS];    /* activations, rounded */
     float sum[BF_M_CHUNK][BF_ROWS];
 };
 
@@ -278,10 +278,11 @@ INLINE void bf_pack(enum pn_type type, struct bf_block *t, uint16_t (*panel)[16]
     }
 }
 
-/* sum[16][BF_ROWS] += 16 activation rows; tiles 0 .. 3 hold the sums of the panels */
-INLINE void bf_tiles(struct bf_block *t, float *sum, int32_t panels, int32_t cols)
+#define BF_STRIDE (BF_ROWS * sizeof(float))
+
+/* sum[16][BF_ROWS] += 16 activation rows */
+INLINE void bf_tiles(struct bf_block *t, float *sum, const uint16_t *x, int32_t panels, int32_t cols)
 {
-    const int64_t stride = BF_ROWS * sizeof(float);
 #define EACH_PANEL(OP)                                                                                 \
     do {                                                                                               \
         OP(0);                                                                                         \
@@ -292,8 +293,8 @@ INLINE void bf_tiles(struct bf_block *t, float *sum, int32_t panels, int32_t col
         if (panels > 3)                                                                                \
             OP(3);                                                                                     \
     } while (0)
-#define LOAD(p) amx_load(p, sum + 16 * (p), stride)
-#define STORE(p) amx_store(p, sum + 16 * (p), stride)
+#define LOAD(p) amx_load(p, sum + 16 * (p), BF_STRIDE)
+#define STORE(p) amx_store(p, sum + 16 * (p), BF_STRIDE)
 #define DOT(p)                                                                                         \
     do {                                                                                               \
         amx_load(5, t->w[p][k / 2], 64);                                                               \
@@ -301,7 +302,7 @@ INLINE void bf_tiles(struct bf_block *t, float *sum, int32_t panels, int32_t col
     } while (0)
     EACH_PANEL(LOAD);
     for (int32_t k = 0; k < cols; k += 32) {
-        amx_load(4, t->x[0] + k, BF_COLS * sizeof(uint16_t));
+        amx_load(4, x + k, BF_COLS * sizeof *x);
         EACH_PANEL(DOT);
     }
     EACH_PANEL(STORE);
@@ -311,31 +312,47 @@ INLINE void bf_tiles(struct bf_block *t, float *sum, int32_t panels, int32_t col
 #undef DOT
 }
 
-INLINE void amx_mm_bf16(enum pn_type type, float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, int32_t k,
-                        const float *x, size_t ldx, int32_t m)
+/* The same for the last rows. */
+INLINE void bf_last_tiles(struct bf_block *t, float *sum, const uint16_t *x, int32_t panels, int32_t cols)
+{
+    for (int32_t p = 0; p < panels; p++) {
+        amx_load(7, sum + 16 * p, BF_STRIDE);
+        for (int32_t k = 0; k < cols; k += 32) {
+            amx_load(6, x + k, BF_COLS * sizeof *x);
+            amx_load(5, t->w[p][k / 2], 64);
+            amx_dot_bf16(7, 6, 5);
+        }
+        amx_store(7, sum + 16 * p, BF_STRIDE);
+    }
+}
+
+INLINE void amx_mm_bf16(enum pn_type type, float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
+                        const struct pn_act16 *a)
 {
     struct bf_block t __attribute__((aligned(64)));
+    struct amx_config config = config_full;
     const size_t elem = type == PN_F32 ? 4 : 2;
-    amx_config(&config_full);
+    const int32_t m = a->m, last = m % 16;
+    if (last > 0)
+        config.rows[6] = config.rows[7] = (uint8_t)last;
+    amx_config(&config);
     for (int32_t n0 = 0; n0 < n; n0 += BF_ROWS) {
         const int32_t rows = n - n0 < BF_ROWS ? n - n0 : BF_ROWS;
         const int32_t panels = (rows + 15) / 16;
         for (int32_t mc = 0; mc < m; mc += BF_M_CHUNK) {
             const int32_t mm = m - mc < BF_M_CHUNK ? m - mc : BF_M_CHUNK;
-            memset(t.sum, 0, (size_t)((mm + 15) / 16 * 16) * sizeof t.sum[0]);
-            for (int32_t k0 = 0; k0 < k; k0 += BF_COLS) {
-                const int32_t cols = k - k0 < BF_COLS ? k - k0 : BF_COLS;
-                const uint8_t *from = (const uint8_t *)w + (size_t)n0 * row_bytes + (size_t)k0 * elem;
+            memset(t.sum, 0, (size_t)mm * sizeof t.sum[0]);
+            for (int32_t b = 0; b < a->nb; b++) {
+                const int32_t left = a->k - b * BF_COLS, cols = left < BF_COLS ? left : BF_COLS;
+                const uint8_t *from = (const uint8_t *)w + (size_t)n0 * row_bytes + (size_t)(b * BF_COLS) * elem;
+                const uint16_t *x = a->x + ((size_t)b * (size_t)a->rows + (size_t)mc) * BF_COLS;
                 for (int32_t p = 0; p < panels; p++)
                     bf_pack(type, &t, t.w[p], from + (size_t)(16 * p) * row_bytes, row_bytes, rows - 16 * p, cols);
-                for (int32_t i = 0; i < mm; i += 16) {
-                    for (int32_t r = 0; r < 16; r++) { /* zeros below the last row */
-                        const int32_t there = i + r < mm ? cols : 0;
-                        to_bf16(t.x[r], x + (there > 0 ? (size_t)(mc + i + r) * ldx + (size_t)k0 : 0), there,
-                                (cols + 31) & ~31);
-                    }
-                    bf_tiles(&t, t.sum[i], panels, cols);
-                }
+                int32_t i = 0;
+                for (; i + 16 <= mm; i += 16)
+                    bf_tiles(&t, t.sum[i], x + i * BF_COLS, panels, cols);
+                if (i < mm)
+                    bf_last_tiles(&t, t.sum[i], x + i * BF_COLS, panels, cols);
             }
             for (int32_t i = 0; i < mm; i++)
                 memcpy(c + (size_t)(mc + i) * ldc + n0, t.sum[i], (size_t)rows * sizeof *c);
@@ -345,10 +362,10 @@ INLINE void amx_mm_bf16(enum pn_type type, float *c, size_t ldc, const void *w, 
 }
 
 #define MM_BF16(name, type)                                                                            \
-    static void ISA(name)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, int32_t k, \
-                          const float *x, size_t ldx, int32_t m)                                       \
+    static void ISA(name)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,            \
+                          const struct pn_act16 *a)                                                    \
     {                                                                                                  \
-        amx_mm_bf16(type, c, ldc, w, row_bytes, n, k, x, ldx, m);                                      \
+        amx_mm_bf16(type, c, ldc, w, row_bytes, n, a);                                                 \
     }
 MM_BF16(mm_bf16_bf16, PN_BF16)
 MM_BF16(mm_bf16_f16, PN_F16)

@@ -30,13 +30,22 @@ INLINE __m512bh pairs_load(const uint16_t *p)
     return (__m512bh)_mm512_loadu_si512(p);
 }
 
+/* ---- activations ---- */
+
+static void ISA(round_act)(struct pn_act16 *a, int32_t m_index, const float *x)
+{
+    uint16_t *y = a->x + (size_t)m_index * PN_ACT16_COLS;
+    for (int32_t k = 0; k < a->k; k += PN_ACT16_COLS, y += (size_t)a->rows * PN_ACT16_COLS)
+        to_bf16(y, x + k, a->k - k < PN_ACT16_COLS ? a->k - k : PN_ACT16_COLS, PN_ACT16_COLS);
+}
+
 /* ---- products ----
- * 64 weight rows x 256 columns become a tile [k/2][16 rows][2] in L1, four panels. Eight activation
- * rows at a time are rounded to bf16 and pass over it, 32 weight rows at a time; the sums of up to
- * 256 rows wait on the stack. Every sum runs over its column pairs in ascending order. */
+ * 64 weight rows by a block of columns become a tile [k/2][16 rows][2] in L1, four panels. Eight activation
+ * rows at a time pass over it, 32 weight rows at a time; the sums of up to 256 rows wait on the stack. Every
+ * sum runs over its column pairs in ascending order. */
 
 #define BF_ROWS 64
-#define BF_COLS 128
+#define BF_COLS PN_ACT16_COLS
 #define BF_MR 8
 #define BF_M_CHUNK 256
 
@@ -44,7 +53,6 @@ struct bf_tile {
     uint16_t w[BF_ROWS / 16][BF_COLS / 2][16][2];
     uint16_t rows[16][BF_COLS]; /* weights that are not bf16 or end here, rounded, before
                                    transposition */
-    uint16_t x[BF_MR][BF_COLS];
     float sum[BF_M_CHUNK][BF_ROWS];
 };
 
@@ -106,8 +114,9 @@ static __attribute__((noinline)) void bf_dot_n(int mr, float *c, const uint16_t 
 }
 
 INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t row_bytes,
-                  int32_t n, int32_t k, const float *x, size_t ldx, int32_t m)
+                  int32_t n, const struct pn_act16 *a)
 {
+    const int32_t k = a->k, m = a->m;
     struct bf_tile t __attribute__((aligned(64)));
     const size_t elem = type == PN_F32 ? 4 : 2;
 
@@ -149,17 +158,11 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
                             _mm512_store_si512(t.w[p][i + j], col[j]);
                     }
                 }
-                for (int32_t i = 0; i < mm; i += BF_MR) {
+                const uint16_t *x = a->x + ((size_t)(k0 / BF_COLS) * (size_t)a->rows + (size_t)mc) * BF_COLS;
+                for (int32_t i = 0; i < mm; i += BF_MR, x += BF_MR * BF_COLS) {
                     const int32_t mr = mm - i < BF_MR ? mm - i : BF_MR;
-                    for (int32_t r = 0; r < mr; r++) {
-                        const float *xr = x + (size_t)(mc + i + r) * ldx + (size_t)k0;
-                        to_bf16(t.x[r], xr, cols, (cols + 31) & ~31);
-                        /* short pieces of far rows: nothing the hardware would prefetch */
-                        for (int32_t e = 0; e < cols && i + r + BF_MR < mm; e += 16)
-                            _mm_prefetch((const char *)(xr + BF_MR * ldx + e), _MM_HINT_T0);
-                    }
                     for (int32_t p = 0; p < panels; p += 2)
-                        bf_dot_n(mr, t.sum[i] + 16 * p, t.w[p][0][0], t.x[0], pairs);
+                        bf_dot_n(mr, t.sum[i] + 16 * p, t.w[p][0][0], x, pairs);
                 }
             }
             for (int32_t i = 0; i < mm; i++)
@@ -170,9 +173,9 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
 
 #define MM_BF16(name, type)                                                                        \
     static void ISA(name)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,        \
-                          int32_t k, const float *x, size_t ldx, int32_t m)                        \
+                          const struct pn_act16 *a)                                                \
     {                                                                                              \
-        bf_mm(type, c, ldc, w, row_bytes, n, k, x, ldx, m);                                        \
+        bf_mm(type, c, ldc, w, row_bytes, n, a);                                                   \
     }
 MM_BF16(mm_bf16_bf16, PN_BF16)
 MM_BF16(mm_bf16_f16, PN_F16)
@@ -583,6 +586,7 @@ static uint64_t ISA(peak_bf16)(uint64_t iters)
 
 void pn_kern_init_avx512bf16(struct pn_kern *k)
 {
+    k->round_act = ISA(round_act);
     k->mm_bf16[PN_BF16] = ISA(mm_bf16_bf16);
     k->mm_bf16[PN_F16] = ISA(mm_bf16_f16);
     k->mm_bf16[PN_F32] = ISA(mm_bf16_f32);

@@ -46,6 +46,26 @@ struct pn_act {
 size_t pn_act_bytes(int32_t m, int32_t k);
 void pn_act_init(struct pn_act *a, void *buf, int32_t m, int32_t k);
 
+/* ---- bf16 activations: rounded to nearest even (denormals may become zero), in blocks of columns, blocks outermost,
+ * so that a product reads them from front to back. A block holds a row after another, or, where BFMMLA takes two
+ * rows by four columns, pairs of rows: column c of row i of a block is at
+ *   i * PN_ACT16_COLS + c                                                where PN_ACT16_ROWS is 1
+ *   (i - i % 2) * PN_ACT16_COLS + (c - c % 4) * 2 + i % 2 * 4 + c % 4    where it is 2 */
+#define PN_ACT16_COLS 128 /* of a block; divides PN_QK */
+#ifdef __aarch64__
+#define PN_ACT16_ROWS 2
+#else
+#define PN_ACT16_ROWS 1
+#endif
+struct pn_act16 {
+    int32_t m, k;  /* rows, columns */
+    int32_t nb;    /* blocks: (k + 127) / 128; columns past k are zeros */
+    int32_t rows;  /* m rounded up to a multiple of PN_ACT16_ROWS; row m, if there, holds anything */
+    uint16_t *x;   /* [nb][rows][128], 64-byte aligned */
+};
+size_t pn_act16_bytes(int32_t m, int32_t k);
+void pn_act16_init(struct pn_act16 *a, void *buf, int32_t m, int32_t k);
+
 /* ---- KV cache layouts (one layer, one KV head; capacity rounded up to 64 keys, zero-initialised).
  * Keys lie in blocks of 16, so that 16 lanes hold 16 keys; values lie by key so that lanes hold
  * dimensions. The layouts are the same in every tier.
@@ -110,17 +130,18 @@ struct pn_kern {
                                   int32_t k, const float *x, size_t ldx, int32_t m);
 
     /* Optional fast product with bf16 dot products for F16/BF16/F32 weights; NULL: use mm_f32. [close]
-     * x: f32 rows as above; the kernel rounds and packs them on its stack or reads them in tiles.
-     * Both operands are rounded to bf16 (to nearest even; denormals may become zero), products are
-     * exact, the sum is f32 in any order that does not depend on m. */
+     * X: all rows of a. The weights are rounded to bf16 as the activations are, products are exact, the sum is f32 in
+     * any order that does not depend on m. */
     void (*mm_bf16[PN_TYPE_COUNT])(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
-                                   int32_t k, const float *x, size_t ldx, int32_t m);
+                                   const struct pn_act16 *a);
 
     /* Row m_index of a, per super-block: amax = largest |x| (a NaN counts as larger than anything);
      * q = round-to-nearest-even(x * (127/amax)), d = amax/127 (IEEE divisions), and the sums. k = a->k.
      * amax < 1e-30: q = 0, d = 0. amax infinite or NaN: q = 0, d = NaN, so that damage shows in the
      * product instead of vanishing. [exact] */
     void (*quant_act)(struct pn_act *a, int32_t m_index, const float *x);
+    /* Row m_index of a rounded to bf16, NaN and Inf kept; NULL where no mm_bf16 is. k = a->k. [close] */
+    void (*round_act)(struct pn_act16 *a, int32_t m_index, const float *x);
 
     /* n elements (a multiple of the block) to f32. The value formulas: quant/blocks.h. [exact] */
     void (*dequant[PN_TYPE_COUNT])(float *dst, const void *src, int64_t n);

@@ -41,6 +41,22 @@ void pn_act_init(struct pn_act *a, void *buf, int32_t m, int32_t k)
     a->d = (float *)(base + o.d);
 }
 
+void pn_act16_init(struct pn_act16 *a, void *buf, int32_t m, int32_t k)
+{
+    a->m = m;
+    a->k = k;
+    a->nb = (int32_t)(((int64_t)k + PN_ACT16_COLS - 1) / PN_ACT16_COLS);
+    a->rows = (m + PN_ACT16_ROWS - 1) / PN_ACT16_ROWS * PN_ACT16_ROWS;
+    a->x = buf;
+}
+
+size_t pn_act16_bytes(int32_t m, int32_t k)
+{
+    struct pn_act16 a;
+    pn_act16_init(&a, NULL, m, k);
+    return (size_t)a.nb * (size_t)a.rows * PN_ACT16_COLS * sizeof *a.x;
+}
+
 static size_t kv_elem_bytes(enum pn_kv_type type)
 {
     return type == PN_KV_F32 ? 4 : type == PN_KV_Q8 ? 1 : 2;

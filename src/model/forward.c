@@ -5,7 +5,7 @@
  * The bars are barriers: six per layer. With few rows (decode) every thread normalises them for itself, which is
  * cheaper than waiting, and four are left. Between q k v and attention there is none: the last product of a KV head
  * to be done stores its keys and values and signals that its attention may begin. Nor is there one before o and
- * down take quantised rows: the last task to write a super-block of columns quantises it.
+ * down take rows in int8 or bf16: the last task to write a super-block of columns brings it to that form.
  *
  * A cross layer works on the rows that see a picture, gathered by index: under Meta's rule the others are
  * left untouched, attention and MLP both (Hugging Face lets rows before the first picture attend to every
@@ -44,8 +44,8 @@ struct pn_scratch {
     float *cs, *sn;  /* [rows][hd/2] */
     float *lora;     /* pn_mm.lora */
     int32_t *pos, *seg; /* [rows] */
-    uint8_t *act;    /* int8 form of xn */
-    uint8_t *act_out; /* int8 form of q after attention, or of g */
+    uint8_t *forms;  /* int8 and bf16 forms of xn */
+    uint8_t *forms_out; /* ... of q after attention, or of g */
     float *parts;    /* split attention: [n_parts] blocks of part rows */
     /* who is last (pn_last), and what has been signalled: see project, attention, mlp */
     _Atomic uint32_t *projected, *ready; /* [n_kv] tasks of a head's q k v; layers whose q k v are done */
@@ -56,11 +56,25 @@ struct pn_scratch {
     struct rows self, attn, mlp;
     struct thread {
         float *xn, *slab;
-        uint8_t *act;
+        uint8_t *forms;
         struct pn_attn_scratch attn;
     } *thread;
     void *mem;
 };
+
+/* All forms that the text's weights want. */
+static int text_forms(const struct pn_model *m)
+{
+    const struct pn_mm mm = {.kern = &m->kern};
+    const struct pn_weight *output = &m->output;
+    int forms = pn_forms(&mm, 1, &output);
+    for (int32_t i = 0; i < m->hp.n_layer; i++) {
+        const struct pn_layer *l = &m->layers[i];
+        forms |= pn_forms(&mm, 7, (const struct pn_weight *[]){&l->wq, &l->wk, &l->wv, &l->wo, &l->gate, &l->up,
+                                                               &l->down});
+    }
+    return forms;
+}
 
 /* Carve the scratch out of one zeroed block, or count its bytes (mem NULL). */
 static size_t layout(struct pn_scratch *s, const struct pn_model *m, int32_t rows, int32_t max_keys,
@@ -69,6 +83,7 @@ static size_t layout(struct pn_scratch *s, const struct pn_model *m, int32_t row
     const struct pn_hparams *hp = &m->hp;
     const size_t r = (size_t)rows, d = (size_t)hp->d_model, dq = (size_t)hp->n_head * (size_t)hp->head_dim,
                  kvh = (size_t)hp->n_kv_head, dkv = kvh * (size_t)hp->head_dim, ff = (size_t)hp->d_ff;
+    const int forms = text_forms(m);
     size_t at = 0;
 #define TAKE(ptr, bytes)                                \
     do {                                                \
@@ -87,8 +102,8 @@ static size_t layout(struct pn_scratch *s, const struct pn_model *m, int32_t row
     TAKE(s->lora, PN_LORA_WEIGHTS * r * (size_t)m->lora_rank * 4);
     TAKE(s->pos, r * 4);
     TAKE(s->seg, r * 4);
-    TAKE(s->act, pn_act_bytes(rows, (int32_t)d));
-    TAKE(s->act_out, pn_act_bytes(rows, (int32_t)(dq > ff ? dq : ff)));
+    TAKE(s->forms, pn_forms_bytes(forms, rows, (int32_t)d));
+    TAKE(s->forms_out, pn_forms_bytes(forms, rows, (int32_t)(dq > ff ? dq : ff)));
     TAKE(s->projected, kvh * 4);
     TAKE(s->ready, kvh * 4);
     TAKE(s->split, PRIVATE_ROWS * kvh * 4);
@@ -107,7 +122,7 @@ static size_t layout(struct pn_scratch *s, const struct pn_model *m, int32_t row
     for (int i = 0; i < s->n_threads; i++) {
         struct thread dummy, *th = s->thread ? &s->thread[i] : &dummy;
         TAKE(th->xn, PRIVATE_ROWS * d * 4);
-        TAKE(th->act, pn_act_bytes(PRIVATE_ROWS, (int32_t)d));
+        TAKE(th->forms, pn_forms_bytes(forms, PRIVATE_ROWS, (int32_t)d));
         TAKE(th->slab, pn_slab_floats(rows) * 4);
         float *attn = NULL;
         TAKE(attn, pn_attn_scratch_floats(hp->head_dim) * 4);
@@ -251,19 +266,16 @@ static struct pn_in stage(struct pass *p, struct pn_team *t, const struct rows *
     struct pn_scratch *s = p->s;
     const struct thread *th = &s->thread[t->tid];
     const bool own = rows->n <= PRIVATE_ROWS;
-    const struct pn_stage_mem mem = {own ? th->xn : s->xn, own ? th->act : s->act, own};
+    const struct pn_stage_mem mem = {own ? th->xn : s->xn, own ? th->forms : s->forms, own};
     const struct pn_rows x = {s->x, rows->index, rows->n, w[0]->k};
     const struct pn_norm rms = {norm->v, NULL, p->m->hp.rms_eps};
-    return pn_stage(&p->mm, t, &x, &rms, pn_wants_act(&p->mm, n_w, w), &mem);
+    return pn_stage(&p->mm, t, &x, &rms, pn_forms(&p->mm, n_w, w), &mem);
 }
 
-/* Input of o and down: x and, when w wants it, room for its int8 form, which the step before fills in. */
+/* Input of o and down: x, and room for the form that w wants, which the step before fills in. */
 static struct pn_in inner(struct pass *p, const float *x, int32_t m, const struct pn_weight *w)
 {
-    struct pn_in in = {.x = x, .m = m, .k = w->k, .quantised = pn_wants_act(&p->mm, 1, &w)};
-    if (in.quantised)
-        pn_act_init(&in.act, p->s->act_out, m, w->k);
-    return in;
+    return pn_in_of(x, m, w->k, pn_forms(&p->mm, 1, &w), p->s->forms_out);
 }
 
 /* x[index[i]] += scale * (in * w^T) */
@@ -280,8 +292,8 @@ static void mlp(struct pass *p, struct pn_team *t, const struct pn_layer *l, con
     const struct pn_weight *w[] = {&l->gate, &l->up};
     const struct pn_in in = stage(p, t, rows, &l->ffn_norm, 2, w);
     const struct pn_in mid = inner(p, s->g, rows->n, &l->down);
-    const struct pn_then_act then = {&mid.act, s->gated};
-    pn_product_swiglu(&p->mm, t, &in, &l->gate, &l->up, s->g, mid.quantised ? &then : NULL, s->thread[t->tid].slab);
+    const struct pn_then then = {&mid, s->gated};
+    pn_product_swiglu(&p->mm, t, &in, &l->gate, &l->up, s->g, &then, s->thread[t->tid].slab);
     add_to_x(p, t, &mid, &l->down, rows, scale);
 }
 
@@ -336,7 +348,7 @@ static bool use_bf16(const struct pass *p, const struct pn_keys *k)
 }
 
 /* Finished rows of head h go back over the q they came from; the last head of those that share super-blocks of
- * columns has these quantised for o. */
+ * columns brings these to the form that o wants. */
 static void scatter_out(struct pass *p, const float *acc, const struct rows *rows, const struct block *bl, int32_t h,
                         const struct pn_in *out)
 {
@@ -347,7 +359,7 @@ static void scatter_out(struct pass *p, const float *acc, const struct rows *row
             p->kern->attn_finish(p->s->q + ((size_t)(bl->row0 + i) * (size_t)hp->n_head +
                                             (size_t)(h * group + g)) * (size_t)hd,
                                  acc + (size_t)(i * group + g) * pn_attn_part_floats(hd), hd);
-    if (!out->quantised)
+    if (!out->forms)
         return;
     int32_t n = 1; /* heads of a group whose columns are whole super-blocks; the last group may have fewer */
     while (n * group * hd % PN_QK)
@@ -355,7 +367,7 @@ static void scatter_out(struct pass *p, const float *acc, const struct rows *row
     const int32_t kvh = hp->n_kv_head, first = h / n * n, end = first + n < kvh ? first + n : kvh;
     if (pn_last(&p->s->attended[(bl - rows->blocks) * kvh + first], (uint32_t)(end - first))) {
         const int32_t b0 = first * group * hd / PN_QK, b1 = (end * group * hd + PN_QK - 1) / PN_QK;
-        pn_quantise(&p->mm, &out->act, bl->row0, bl->n_rows, b0, b1 - b0, p->s->q);
+        pn_prepare(&p->mm, out, bl->row0, bl->n_rows, b0, b1 - b0);
     }
 }
 
@@ -464,7 +476,7 @@ static void attend_chunk(struct pass *p, struct pn_team *t, const struct pn_laye
     scatter_out(p, acc, rows, bl, h, out);
 }
 
-/* q = in * wq^T (k, v likewise, into the cache), then attention over q, its output quantised if o wants it */
+/* q = in * wq^T (k, v likewise, into the cache), then attention over q, its output in the form that o wants */
 static void attention(struct pass *p, struct pn_team *t, const struct pn_layer *l, const struct rows *rows,
                       const struct pn_in *in, struct pn_out *outs, int n_out, const struct pn_in *out)
 {

@@ -2,58 +2,85 @@
 /* Products of activations with bound weights: preparing the rows, sharing out the work, what follows. */
 #include "model/model.h"
 
-static bool wants_act(const struct pn_mm *mm, const struct pn_weight *w)
+static int form_for(const struct pn_mm *mm, const struct pn_weight *w)
 {
-    const bool is_float = w->type == PN_F32 || w->type == PN_F16 || w->type == PN_BF16;
-    return !mm->precise && !is_float && !mm->kern->prefer_f32;
+    if (mm->precise)
+        return 0;
+    if (w->type == PN_F32 || w->type == PN_F16 || w->type == PN_BF16)
+        return mm->kern->mm_bf16[w->type] ? PN_FORM_BF16 : 0;
+    return mm->kern->prefer_f32 ? 0 : PN_FORM_INT8;
 }
 
-bool pn_wants_act(const struct pn_mm *mm, int n, const struct pn_weight *const *w)
+int pn_forms(const struct pn_mm *mm, int n, const struct pn_weight *const *w)
 {
+    int forms = 0;
     for (int i = 0; i < n; i++)
-        if (wants_act(mm, w[i]))
-            return true;
-    return false;
+        forms |= form_for(mm, w[i]);
+    return forms;
+}
+
+size_t pn_forms_bytes(int forms, int32_t m, int32_t k)
+{
+    return (forms & PN_FORM_INT8 ? pn_act_bytes(m, k) : 0) + (forms & PN_FORM_BF16 ? pn_act16_bytes(m, k) : 0);
+}
+
+struct pn_in pn_in_of(const float *x, int32_t m, int32_t k, int forms, uint8_t *mem)
+{
+    struct pn_in in = {.x = x, .m = m, .k = k, .forms = forms};
+    if (forms & PN_FORM_INT8)
+        pn_act_init(&in.act, mem, m, k);
+    if (forms & PN_FORM_BF16)
+        pn_act16_init(&in.act16, mem + pn_forms_bytes(forms & PN_FORM_INT8, m, k), m, k);
+    return in;
+}
+
+void pn_prepare(const struct pn_mm *mm, const struct pn_in *in, int32_t row0, int32_t m, int32_t b0, int32_t n_b)
+{
+    const int32_t col = b0 * PN_QK, rest = in->k - col, cols = rest < n_b * PN_QK ? rest : n_b * PN_QK;
+    struct pn_act q = in->act;
+    struct pn_act16 h = in->act16;
+    if (in->forms & PN_FORM_INT8) {
+        const size_t at = (size_t)b0 * (size_t)q.m;
+        q = (struct pn_act){q.m, cols, n_b, q.q + at * PN_QK, q.s32 + at * 8, q.s16 + at * 16, q.d + at};
+    }
+    if (in->forms & PN_FORM_BF16)
+        h = (struct pn_act16){h.m, cols, (cols + PN_ACT16_COLS - 1) / PN_ACT16_COLS, h.rows,
+                              h.x + (size_t)col * (size_t)h.rows};
+    for (int32_t i = row0; i < row0 + m; i++) {
+        const float *x = in->x + (size_t)i * (size_t)in->k + col;
+        if (in->forms & PN_FORM_INT8)
+            mm->kern->quant_act(&q, i, x);
+        if (in->forms & PN_FORM_BF16)
+            mm->kern->round_act(&h, i, x);
+    }
+}
+
+static int32_t super_blocks(int32_t k)
+{
+    return (k + PN_QK - 1) / PN_QK;
 }
 
 struct pn_in pn_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn_rows *rows,
-                      const struct pn_norm *norm, bool want_act, const struct pn_stage_mem *mem)
+                      const struct pn_norm *norm, int forms, const struct pn_stage_mem *mem)
 {
     const int32_t m = rows->m, k = rows->k;
-    struct pn_in in = {.x = norm ? mem->xn : rows->x, .m = m, .k = k, .quantised = want_act};
-    if (want_act)
-        pn_act_init(&in.act, mem->act, m, k);
-    if (!norm && !want_act)
+    const struct pn_in in = pn_in_of(norm ? mem->xn : rows->x, m, k, forms, mem->forms);
+    if (!norm && !forms)
         return in;
     if (!mem->own)
         pn_step(t);
     for (int64_t i = 0; (mem->own ? i : (i = pn_next(t))) < m; i += mem->own) {
         const float *src = rows->x + (size_t)(rows->index ? rows->index[i] : i) * (size_t)k;
-        if (norm) {
-            float *dst = mem->xn + (size_t)i * (size_t)k;
-            if (norm->b)
-                mm->kern->layernorm(dst, src, norm->w, norm->b, k, norm->eps);
-            else
-                mm->kern->rmsnorm(dst, src, norm->w, k, norm->eps);
-            src = dst;
-        }
-        if (want_act)
-            mm->kern->quant_act(&in.act, (int32_t)i, src);
+        float *dst = mem->xn + (size_t)i * (size_t)k;
+        if (norm && norm->b)
+            mm->kern->layernorm(dst, src, norm->w, norm->b, k, norm->eps);
+        else if (norm)
+            mm->kern->rmsnorm(dst, src, norm->w, k, norm->eps);
+        pn_prepare(mm, &in, (int32_t)i, 1, 0, super_blocks(k));
     }
     if (!mem->own)
         pn_barrier(t);
     return in;
-}
-
-void pn_quantise(const struct pn_mm *mm, const struct pn_act *a, int32_t row0, int32_t m, int32_t b0, int32_t n_b,
-                 const float *x)
-{
-    const size_t at = (size_t)b0 * (size_t)a->m;
-    const int32_t col = b0 * PN_QK, rest = a->k - col;
-    struct pn_act part = {a->m, rest < n_b * PN_QK ? rest : n_b * PN_QK, n_b, a->q + at * PN_QK, a->s32 + at * 8,
-                          a->s16 + at * 16, a->d + at};
-    for (int32_t i = row0; i < row0 + m; i++)
-        mm->kern->quant_act(&part, i, x + (size_t)i * (size_t)a->k + col);
 }
 
 enum { FEW = 8, LONG_SLAB = 256, SLAB = 64 }; /* slabs divide PN_QK */
@@ -148,12 +175,16 @@ static void mm_slab(const struct pn_mm *mm, const struct pn_weight *w, int32_t n
 {
     const struct pn_kern *k = mm->kern;
     const uint8_t *rows = w->data + (size_t)n0 * w->row_bytes;
-    if (wants_act(mm, w))
+    switch (form_for(mm, w)) {
+    case PN_FORM_INT8:
         k->mm[w->type](c, ldc, rows, w->row_bytes, n1 - n0, &in->act, 0, in->m);
-    else if (!mm->precise && k->mm_bf16[w->type])
-        k->mm_bf16[w->type](c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, (size_t)in->k, in->m);
-    else
+        break;
+    case PN_FORM_BF16:
+        k->mm_bf16[w->type](c, ldc, rows, w->row_bytes, n1 - n0, &in->act16);
+        break;
+    default:
         k->mm_f32[w->type](c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, (size_t)in->k, in->m);
+    }
     if (w->lora)
         lora_outer(mm, w, n0, n1, in->m, lora, c, ldc);
 }
@@ -246,7 +277,7 @@ void pn_product_add(const struct pn_mm *mm, struct pn_team *t, const struct pn_i
 
 void pn_product_swiglu(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in,
                        const struct pn_weight *gate, const struct pn_weight *up, float *c,
-                       const struct pn_then_act *then, float *slab)
+                       const struct pn_then *then, float *slab)
 {
     const int32_t n = gate->n, rows = pn_slab_rows(n, in->m, t->n), n_tasks = (n + rows - 1) / rows;
     int64_t i;
@@ -263,10 +294,10 @@ void pn_product_swiglu(const struct pn_mm *mm, struct pn_team *t, const struct p
             float *g = c + (size_t)r * (size_t)n + s.n0;
             mm->kern->silu_mul(g, g, slab + (size_t)r * (size_t)rows, s.n1 - s.n0);
         }
-        if (then) {
+        if (then->in->forms) {
             const int32_t b = s.n0 / PN_QK, col = b * PN_QK, wide = n - col < PN_QK ? n - col : PN_QK;
             if (pn_last(&then->done[b], (uint32_t)((wide + rows - 1) / rows)))
-                pn_quantise(mm, then->act, 0, in->m, b, 1, c);
+                pn_prepare(mm, then->in, 0, in->m, b, 1);
         }
     }
     pn_barrier(t);

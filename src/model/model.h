@@ -134,7 +134,7 @@ struct pn_observer {
 /* What all products of a pass share. */
 struct pn_mm {
     const struct pn_kern *kern;
-    bool precise; /* f32 rows, no int8 activations */
+    bool precise; /* f32 rows, no others */
     const struct pn_observer *observer; /* NULL: nobody looks */
     float *lora;  /* [PN_LORA_WEIGHTS][rows][lora_rank] for x A^T of a step; shared by the team */
 };
@@ -150,18 +150,21 @@ struct pn_norm {
     const float *w, *b; /* [k]; w NULL: nothing; b NULL: RMSNorm, else LayerNorm */
     float eps;
 };
-/* Where the prepared rows go: m rows of k floats, and pn_act_bytes(m, k). */
+/* Forms that weights want their input rows in; a step whose weights differ may need both. None: f32 as they are. */
+enum { PN_FORM_INT8 = 1, PN_FORM_BF16 = 2 };
+/* Where the prepared rows go: m rows of k floats, and pn_forms_bytes(.., m, k). */
 struct pn_stage_mem {
     float *xn;
-    uint8_t *act;
+    uint8_t *forms;
     bool own; /* the thread's own: it prepares all rows for itself, and nobody waits */
 };
 /* Input rows of a product, in the forms its weights want. */
 struct pn_in {
     const float *x; /* [m][k] */
     int32_t m, k;
-    bool quantised; /* act is filled */
+    int forms;      /* which of act and act16 are there */
     struct pn_act act;
+    struct pn_act16 act16;
     int32_t fill;   /* the last rows that an observer is not told of */
 };
 /* One of the outputs of a step: c[m][w->n] = in * w^T (+ bias), then GELU when asked. */
@@ -172,20 +175,22 @@ struct pn_out {
     bool gelu;
     const float *lora; /* set by pn_products_begin */
 };
-/* The outputs of a step quantised as they become ready, one super-block of columns at a time. */
-struct pn_then_act {
-    const struct pn_act *act;
-    _Atomic uint32_t *done; /* [act->nb], zeros before and after: tasks of a super-block that are done */
+/* The outputs of a step brought to the next one's forms as they become ready, one super-block of columns at a time. */
+struct pn_then {
+    const struct pn_in *in; /* its x: the outputs */
+    _Atomic uint32_t *done; /* per super-block, zeros before and after: tasks that are done */
 };
 
-/* Whether one of n weights takes int8 activations (else f32 rows). */
-bool pn_wants_act(const struct pn_mm *mm, int n, const struct pn_weight *const *w);
-/* Normalised and quantised rows; ends with a barrier unless mem->own. An index needs a norm. */
+/* All forms that n weights want. */
+int pn_forms(const struct pn_mm *mm, int n, const struct pn_weight *const *w);
+size_t pn_forms_bytes(int forms, int32_t m, int32_t k);
+/* Rows x in forms that have their place in mem (64-byte aligned) and are still to be filled. */
+struct pn_in pn_in_of(const float *x, int32_t m, int32_t k, int forms, uint8_t *mem);
+/* Fill super-blocks b0 .. b0+n_b-1 of rows row0 .. row0+m-1 of the forms. */
+void pn_prepare(const struct pn_mm *mm, const struct pn_in *in, int32_t row0, int32_t m, int32_t b0, int32_t n_b);
+/* Rows normalised and in all forms; ends with a barrier unless mem->own. An index needs a norm. */
 struct pn_in pn_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn_rows *rows,
-                      const struct pn_norm *norm, bool want_act, const struct pn_stage_mem *mem);
-/* Quantise super-blocks b0 .. b0+n_b-1 of rows row0 .. row0+m-1 of x[.][a->k]. */
-void pn_quantise(const struct pn_mm *mm, const struct pn_act *a, int32_t row0, int32_t m, int32_t b0, int32_t n_b,
-                 const float *x);
+                      const struct pn_norm *norm, int forms, const struct pn_stage_mem *mem);
 /* All outputs (at most PN_LORA_WEIGHTS) in one step, shared out by slabs of weight rows. Ends with a barrier. */
 void pn_products(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, int n_out, struct pn_out *out);
 /* The same for a caller who shares out the work himself: first begin, in every thread (a barrier when there are
@@ -200,10 +205,10 @@ int32_t pn_slab_rows(int32_t n, int32_t m, int n_threads);
  * barrier. */
 void pn_product_add(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in, const struct pn_weight *w,
                     const float *bias, float scale, float *x, const int32_t *index, float *slab);
-/* c[m][gate->n] = silu(in * gate^T) * (in * up^T), then quantised unless then is NULL. Ends with a barrier. */
+/* c[m][gate->n] = silu(in * gate^T) * (in * up^T), then in then->in's forms. Ends with a barrier. */
 void pn_product_swiglu(const struct pn_mm *mm, struct pn_team *t, const struct pn_in *in,
                        const struct pn_weight *gate, const struct pn_weight *up, float *c,
-                       const struct pn_then_act *then, float *slab);
+                       const struct pn_then *then, float *slab);
 /* Floats of a thread's slab for up to m rows. */
 size_t pn_slab_floats(int32_t m);
 /* Row r of w (columns col .. col+n) to f32; col and n multiples of the block. */

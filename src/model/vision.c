@@ -43,7 +43,7 @@ struct enc {
     float *xn;      /* [BLOCK][D] */
     float *kb, *vb; /* [BLOCK][D] keys and values on their way into kv */
     float *h;       /* [BLOCK][F]; im2col rows; feature rows */
-    uint8_t *act;
+    uint8_t *forms; /* int8 and bf16 forms of a product's input */
     float *lora;    /* pn_mm.lora */
     float *bias;    /* [n_tok] log multiplicity as a key */
     struct pn_kv_view *kv; /* [n heads] */
@@ -89,9 +89,10 @@ static size_t layout(struct enc *e, const struct pn_model *m, int32_t n_real_til
                  P = (size_t)v->patch.k, keep = (size_t)e->n_keep, K = (size_t)hp->n_inter;
     const size_t widest = max_size(max_size(F, P), max_size(D, (size_t)v->n_out));
     const size_t hrows = max_size(BLOCK * max_size(F, P), OUT_BLOCK * (size_t)v->n_out);
-    const size_t act = max_size(pn_act_bytes(BLOCK, (int32_t)max_size(max_size(F, P), D)),
-                                max_size(pn_act_bytes(OUT_BLOCK, (int32_t)widest),
-                                         pn_act_bytes(OUT_BLOCK, hp->d_model)));
+    const int both = PN_FORM_INT8 | PN_FORM_BF16;
+    const size_t forms = max_size(pn_forms_bytes(both, BLOCK, (int32_t)max_size(max_size(F, P), D)),
+                                  max_size(pn_forms_bytes(both, OUT_BLOCK, (int32_t)widest),
+                                           pn_forms_bytes(both, OUT_BLOCK, hp->d_model)));
     const size_t dkv = (size_t)hp->n_kv_head * (size_t)hp->head_dim;
     const int32_t hd = hp->v_dim / hp->v_head;
     size_t at = 0;
@@ -107,7 +108,7 @@ static size_t layout(struct enc *e, const struct pn_model *m, int32_t n_real_til
     TAKE(e->kb, BLOCK * D * 4);
     TAKE(e->vb, BLOCK * D * 4);
     TAKE(e->h, hrows * 4);
-    TAKE(e->act, act);
+    TAKE(e->forms, forms);
     TAKE(e->lora, (size_t)PN_LORA_WEIGHTS * BLOCK * (size_t)m->lora_rank * 4);
     TAKE(e->bias, (n + 64) * 4);
     if (precise)
@@ -177,13 +178,13 @@ int pn_vision_must_be_full(struct pn_model *m, int32_t ratio_id, int32_t n_tiles
 
 /* ------------------------------------------------------------------------- pieces of a layer */
 
-static struct pn_in stage(struct enc *e, struct pn_team *t, const float *x, int32_t m, const struct pn_vec *ln_w,
-                          const struct pn_vec *ln_b, int n_w, const struct pn_weight *const *w)
+static struct pn_in stage(struct enc *e, struct pn_team *t, const float *x, int32_t m, int32_t k,
+                          const struct pn_vec *ln_w, const struct pn_vec *ln_b, int forms)
 {
-    const struct pn_stage_mem mem = {e->xn, e->act, false};
-    const struct pn_rows rows = {x, NULL, m, w[0]->k};
+    const struct pn_stage_mem mem = {e->xn, e->forms, false};
+    const struct pn_rows rows = {x, NULL, m, k};
     const struct pn_norm ln = {ln_w ? ln_w->v : NULL, ln_b ? ln_b->v : NULL, e->m->hp.v_eps};
-    struct pn_in in = pn_stage(&e->mm, t, &rows, ln_w ? &ln : NULL, pn_wants_act(&e->mm, n_w, w), &mem);
+    struct pn_in in = pn_stage(&e->mm, t, &rows, ln_w ? &ln : NULL, forms, &mem);
     in.fill = e->thread[t->tid].fill;
     return in;
 }
@@ -192,7 +193,7 @@ static struct pn_in stage(struct enc *e, struct pn_team *t, const float *x, int3
 static void product(struct enc *e, struct pn_team *t, const float *x, int32_t m, const struct pn_vec *ln_w,
                     const struct pn_vec *ln_b, struct pn_out *out)
 {
-    const struct pn_in in = stage(e, t, x, m, ln_w, ln_b, 1, &out->w);
+    const struct pn_in in = stage(e, t, x, m, out->w->k, ln_w, ln_b, pn_forms(&e->mm, 1, &out->w));
     pn_products(&e->mm, t, &in, 1, out);
 }
 
@@ -200,7 +201,7 @@ static void product(struct enc *e, struct pn_team *t, const float *x, int32_t m,
 static void add_to_x(struct enc *e, struct pn_team *t, const float *rows, int32_t m, const struct pn_weight *w,
                      const float *bias, float gate, float *x)
 {
-    const struct pn_in in = stage(e, t, rows, m, NULL, NULL, 1, &w);
+    const struct pn_in in = stage(e, t, rows, m, w->k, NULL, NULL, pn_forms(&e->mm, 1, &w));
     pn_product_add(&e->mm, t, &in, w, bias, gate, x, NULL, e->thread[t->tid].slab);
 }
 
@@ -251,7 +252,7 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
         const int32_t n = e->n_tok - r0 < BLOCK ? e->n_tok - r0 : BLOCK;
         const size_t off = (size_t)r0 * (size_t)D;
         *fill = padding(e, r0, n);
-        const struct pn_in in = stage(e, t, e->x + off, n, &l->ln1_w, &l->ln1_b, 3, qkv);
+        const struct pn_in in = stage(e, t, e->x + off, n, D, &l->ln1_w, &l->ln1_b, pn_forms(&e->mm, 3, qkv));
         pn_products(&e->mm, t, &in, 3, (struct pn_out[]){{.w = &l->wq, .c = e->q + off}, {.w = &l->wk, .c = e->kb},
                                                          {.w = &l->wv, .c = e->vb}});
         for (pn_step(t); (i = pn_next(t)) < heads;)
@@ -406,7 +407,11 @@ static void outputs(struct enc *e, struct pn_team *t)
     const struct pn_hparams *hp = &m->hp;
     const struct pn_vision *v = m->vision;
     const int32_t n_out = v->n_out, kvh = hp->n_kv_head, hd = hp->head_dim;
+    int forms = 0; /* of the states, for all layers */
     int64_t i;
+    for (int32_t l = 0; l < hp->n_layer; l++)
+        if (m->layers[l].cross)
+            forms |= pn_forms(&e->mm, 2, (const struct pn_weight *[]){&m->layers[l].wk, &m->layers[l].wv});
     for (int32_t r0 = 0; r0 < e->n_keep; r0 += OUT_BLOCK) {
         const int32_t n = e->n_keep - r0 < OUT_BLOCK ? e->n_keep - r0 : OUT_BLOCK;
         for (pn_step(t); (i = pn_next(t)) < n;) {
@@ -419,14 +424,11 @@ static void outputs(struct enc *e, struct pn_team *t)
         if (!e->job->cross)
             continue;
         product(e, t, e->h, n, NULL, NULL, &(struct pn_out){.w = &v->proj, .c = e->states, .bias = v->proj_b.v});
-        struct pn_in in = {.x = e->states, .m = n, .k = hp->d_model};
+        const struct pn_in in = stage(e, t, e->states, n, hp->d_model, NULL, NULL, forms);
         for (int32_t l = 0; l < hp->n_layer; l++) {
             const struct pn_layer *cl = &m->layers[l];
             if (!cl->cross)
                 continue;
-            const struct pn_weight *kv[] = {&cl->wk, &cl->wv};
-            if (!in.quantised && pn_wants_act(&e->mm, 2, kv)) /* once for all layers that want it */
-                in = stage(e, t, e->states, n, NULL, NULL, 2, kv);
             pn_products(&e->mm, t, &in, 2, (struct pn_out[]){{.w = &cl->wk, .c = e->ck}, {.w = &cl->wv, .c = e->cv}});
             for (pn_step(t); (i = pn_next(t)) < kvh;)
                 for (int32_t r = 0; r < n; r++) {

@@ -26,7 +26,8 @@ struct job {
     uint8_t *w;
     float *c, *x, *y, *z;
     struct pn_act act;
-    void *act_buf;
+    struct pn_act16 act16;
+    void *act_buf, *act16_buf;
     struct pn_kv_view kv;
     int32_t *taps; /* weights of eight rows; at 16: first, count, weights of a row of pixels */
     const struct pn_kv_view *kv_heads;
@@ -78,13 +79,16 @@ static void call(const struct job *j)
         k->mm_f32[type](j->c, (size_t)j->n, j->w, j->row_bytes, j->n, COLS, j->x, COLS, j->m);
         break;
     case CK_MM_BF16:
-        k->mm_bf16[type](j->c, (size_t)j->n, j->w, j->row_bytes, j->n, COLS, j->x, COLS, j->m);
+        k->mm_bf16[type](j->c, (size_t)j->n, j->w, j->row_bytes, j->n, &j->act16);
         break;
     case CK_DEQUANT:
         k->dequant[type](j->y, j->w, COLS);
         break;
     case CK_QUANT_ACT:
         k->quant_act((struct pn_act *)&j->act, 0, j->x);
+        break;
+    case CK_ROUND_ACT:
+        k->round_act((struct pn_act16 *)&j->act16, 0, j->x);
         break;
     case CK_RMSNORM:
         k->rmsnorm(j->y, j->x, j->z, COLS, 1e-5f);
@@ -173,8 +177,12 @@ static void set_rows(struct job *j, int32_t m)
 {
     j->m = m;
     pn_act_init(&j->act, j->act_buf, m, COLS);
-    for (int32_t i = 0; i < m; i++)
+    pn_act16_init(&j->act16, j->act16_buf, m, COLS);
+    for (int32_t i = 0; i < m; i++) {
         j->k->quant_act(&j->act, i, j->x + (size_t)i * COLS);
+        if (j->k->round_act != NULL)
+            j->k->round_act(&j->act16, i, j->x + (size_t)i * COLS);
+    }
 }
 
 /* Products: cached weights at several m; few rows against weights that come from memory, where the
@@ -268,6 +276,8 @@ static double row_bytes_moved(const struct job *j)
         return (double)pn_row_bytes(j->slot->type, COLS) + 4.0 * COLS;
     case CK_QUANT_ACT:
         return (4.0 + 1 + 2.0 / 32 + 2.0 / 16 + 4.0 / PN_QK) * COLS;
+    case CK_ROUND_ACT:
+        return (4.0 + 2) * COLS;
     case CK_LAYERNORM:
         return 4.0 * 4 * COLS;
     case CK_ROPE: /* one head's angles for all */
@@ -306,6 +316,7 @@ void ck_bench(const struct pn_kern *k, const struct ck_slot *slot)
     for (int32_t i = 0; i < COLS; i++)
         j.z[i] = ck_normal(&random);
     j.act_buf = memory(pn_act_bytes(MAX_M, COLS));
+    j.act16_buf = memory(pn_act16_bytes(MAX_M, COLS));
     set_rows(&j, 1);
     j.kv.type = PN_KV_F16;
     j.kv.hd = HD;
@@ -356,6 +367,7 @@ void ck_bench(const struct pn_kern *k, const struct ck_slot *slot)
     free(j.y);
     free(j.z);
     free(j.act_buf);
+    free(j.act16_buf);
     free(j.kv.k);
     free(j.kv.v);
     free(j.kv.ks);

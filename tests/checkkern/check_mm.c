@@ -197,7 +197,7 @@ bool ck_mm(struct ck *ck)
     return ck_canaries(ck);
 }
 
-/* ---- f32 and bf16 products ---- */
+/* ---- f32 products ---- */
 
 typedef void (*mm_f32_fn)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, int32_t k,
                           const float *x, size_t ldx, int32_t m);
@@ -235,9 +235,9 @@ static bool close_matrix(struct ck *ck, const struct product *p, const float *x,
     return ck_gaps(ck, p->c, p->m, p->n, p->ldc);
 }
 
-static bool float_products(struct ck *ck, mm_f32_fn kernel, mm_f32_fn reference, bool bf16)
+bool ck_mm_f32(struct ck *ck)
 {
-    const bool close = reference == NULL;
+    const mm_f32_fn kernel = ck->k->mm_f32[ck->slot->type], reference = ck->ref->mm_f32[ck->slot->type];
     float *want = ck_scratch(0), *one_row = ck_scratch(1);
     for (int32_t mi = 0; mi < LIST_LEN(m_list); mi++) {
         const int32_t m = m_list[mi], rounds = ck_count(ck, m < 500 ? 14 : 3); /* the reference is slow */
@@ -253,8 +253,8 @@ static bool float_products(struct ck *ck, mm_f32_fn kernel, mm_f32_fn reference,
             ck_case(ck, "m %d n %d k %d, ldc %zu, ldx %zu, row_bytes %zu", m, p.n, p.k, p.ldc, ldx,
                     p.row_bytes);
             kernel(p.c, p.ldc, p.w, p.row_bytes, p.n, p.k, x, ldx, m);
-            if (close) {
-                if (!close_matrix(ck, &p, x, ldx, bf16))
+            if (ck->blas) {
+                if (!close_matrix(ck, &p, x, ldx, false))
                     return false;
             } else {
                 reference(want, p.ldc, p.w, p.row_bytes, p.n, p.k, x, ldx, m);
@@ -280,15 +280,49 @@ static bool float_products(struct ck *ck, mm_f32_fn kernel, mm_f32_fn reference,
     return ck_canaries(ck);
 }
 
-bool ck_mm_f32(struct ck *ck)
-{
-    const enum pn_type type = ck->slot->type;
-    return float_products(ck, ck->k->mm_f32[type], ck->blas ? NULL : ck->ref->mm_f32[type], false);
-}
+/* ---- bf16 products ---- */
 
 bool ck_mm_bf16(struct ck *ck)
 {
-    return float_products(ck, ck->k->mm_bf16[ck->slot->type], NULL, true);
+    const enum pn_type type = ck->slot->type;
+    float *one_row = ck_scratch(1);
+    for (int32_t mi = 0; mi < LIST_LEN(m_list); mi++) {
+        const int32_t m = m_list[mi], rounds = ck_count(ck, m < 500 ? 14 : 3);
+        for (int32_t round = 0; round < rounds; round++) {
+            const struct product p = pick_product(ck, m, round);
+            const size_t k = (size_t)p.k;
+            float *x = ck_place(ck, CK_X, (size_t)m * k * sizeof(float), 4);
+            struct pn_act16 a;
+            ck_place_act16(ck, CK_Q, &a, m, p.k);
+            memset(a.x, 0xff, pn_act16_bytes(m, p.k)); /* NaN, in the row that is not there, too */
+            for (int32_t i = 0; i < m; i++) {
+                ck_vector(ck, x + (size_t)i * k, p.k);
+                ck->k->round_act(&a, i, x + (size_t)i * k);
+            }
+            ck_case(ck, "m %d n %d k %d, ldc %zu, row_bytes %zu", m, p.n, p.k, p.ldc, p.row_bytes);
+            ck->k->mm_bf16[type](p.c, p.ldc, p.w, p.row_bytes, p.n, &a);
+            if (!close_matrix(ck, &p, x, k, true))
+                return false;
+            const int32_t one = ck_range(ck, 0, m - 1);
+            memcpy(one_row, p.c + (size_t)one * p.ldc, (size_t)p.n * sizeof(float));
+            ck_place_act16(ck, CK_Q, &a, 1, p.k);
+            memset(a.x, 0xff, pn_act16_bytes(1, p.k));
+            ck->k->round_act(&a, 0, x + (size_t)one * k);
+            ck->k->mm_bf16[type](p.c, p.ldc, p.w, p.row_bytes, p.n, &a);
+            if (!ck_same(ck, "single row", p.c, one_row, (size_t)p.n) || !ck_canaries(ck))
+                return false;
+        }
+    }
+    ck_case(ck, "m 0 or n 0");
+    float *c = ck_place(ck, CK_OUT, 0, 4);
+    const void *w = ck_place(ck, CK_W, 0, 2);
+    struct pn_act16 a;
+    ck_place_act16(ck, CK_Q, &a, 1, 256);
+    memset(a.x, 0, pn_act16_bytes(1, 256));
+    ck->k->mm_bf16[type](c, 1, w, 0, 0, &a);
+    ck_place_act16(ck, CK_Q, &a, 0, 256);
+    ck->k->mm_bf16[type](c, 1, w, 0, 1, &a);
+    return ck_canaries(ck);
 }
 
 /* ---- dequantisers ---- */

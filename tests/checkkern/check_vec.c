@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Activation quantisation and the vector slots. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -72,6 +73,52 @@ bool ck_quant_act(struct ck *ck)
             !ck_same_bytes(ck, "q", got.q, want.q, cells * PN_QK) ||
             !ck_same_bytes(ck, "s32", got.s32, want.s32, cells * 16) ||
             !ck_same_bytes(ck, "s16", got.s16, want.s16, cells * 32) || !ck_canaries(ck))
+            return false;
+    }
+    return true;
+}
+
+void ck_place_act16(struct ck *ck, enum ck_arena arena, struct pn_act16 *a, int32_t m, int32_t k)
+{
+    pn_act16_init(a, NULL, m, k);
+    a->x = ck_place(ck, arena, pn_act16_bytes(m, k), 64);
+}
+
+bool ck_round_act(struct ck *ck)
+{
+    static const int32_t ks[] = { 1, 31, 32, 33, 127, 128, 129, 256, 288, 588, 1280, 2080, 14336 };
+    for (int32_t round = 0; round < ck_count(ck, 400); round++) {
+        const int32_t k = round < 13 ? ks[round] : ck_rand(ck) & 1 ? ck_pick(ck, ks, 12) : ck_range(ck, 1, 1200);
+        const int32_t m = ck_range(ck, 1, 9), row = ck_range(ck, 0, m - 1);
+        const size_t bytes = pn_act16_bytes(m, k);
+        uint16_t *want = ck_scratch(0);
+        struct pn_act16 got;
+        ck_place_act16(ck, CK_Q, &got, m, k);
+        memset(got.x, 0x55, bytes); /* other rows must stay as they are */
+        memset(want, 0x55, bytes);
+        float *x = place_floats(ck, CK_X, k);
+        ck_vector(ck, x, k);
+        const int special = ck_range(ck, 0, 19);
+        if (special < 3)
+            x[ck_range(ck, 0, k - 1)] = special == 0 ? NAN : special == 1 ? INFINITY : -INFINITY;
+        for (int32_t i = 0; special == 3 && i < k; i++) /* halves: ties to even */
+            x[i] = pn_f32_from_bits((uint32_t)ck_rand(ck) << 15 & 0xbfff8000u);
+        ck_case(ck, "k %d, row %d of %d%s", k, row, m, special < 3 ? ", with NaN or Inf" : "");
+        ck->k->round_act(&got, row, x);
+        for (int32_t c = 0; c < got.nb * PN_ACT16_COLS; c++) {
+            const int32_t at = c % PN_ACT16_COLS;
+            const size_t place = (size_t)(c / PN_ACT16_COLS) * (size_t)got.rows * PN_ACT16_COLS +
+                                 (size_t)(PN_ACT16_ROWS == 1 ? row * PN_ACT16_COLS + at
+                                                             : (row - row % 2) * PN_ACT16_COLS + (at - at % 4) * 2 +
+                                                                   row % 2 * 4 + at % 4);
+            const uint16_t h = got.x[place];
+            want[place] = c < k ? pn_f32_to_bf16(x[c]) : 0;
+            const bool zero = c < k && fabsf(x[c]) < FLT_MIN && (h & 0x7fff) == 0;
+            const bool nan = c < k && isnan(x[c]) && isnan(pn_bf16_to_f32(h));
+            if (zero || nan)
+                want[place] = h;
+        }
+        if (!ck_same_bytes(ck, "x", got.x, want, bytes) || !ck_canaries(ck))
             return false;
     }
     return true;

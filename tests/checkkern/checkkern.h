@@ -14,8 +14,8 @@
 #include "kern/kern.h"
 
 enum ck_family {
-    CK_MM, CK_MM_F32, CK_MM_BF16, CK_DEQUANT, CK_QUANT_ACT, CK_RMSNORM, CK_LAYERNORM, CK_ROPE,
-    CK_SILU_MUL, CK_GELU, CK_AXPY, CK_ADD, CK_KV_PUT, CK_ATTN, CK_ATTN_BF16, CK_ATTN_MERGE,
+    CK_MM, CK_MM_F32, CK_MM_BF16, CK_DEQUANT, CK_QUANT_ACT, CK_ROUND_ACT, CK_RMSNORM, CK_LAYERNORM,
+    CK_ROPE, CK_SILU_MUL, CK_GELU, CK_AXPY, CK_ADD, CK_KV_PUT, CK_ATTN, CK_ATTN_BF16, CK_ATTN_MERGE,
     CK_ATTN_FINISH, CK_RESIZE, CK_PEAK, CK_FAMILY_COUNT
 };
 
@@ -87,6 +87,7 @@ bool ck_mm_f32(struct ck *ck);
 bool ck_mm_bf16(struct ck *ck);
 bool ck_dequant(struct ck *ck);
 bool ck_quant_act(struct ck *ck);
+bool ck_round_act(struct ck *ck);
 bool ck_rmsnorm(struct ck *ck);
 bool ck_layernorm(struct ck *ck);
 bool ck_rope(struct ck *ck);
@@ -102,6 +103,8 @@ bool ck_attn_finish(struct ck *ck);
 bool ck_resize(struct ck *ck);
 bool ck_peak(struct ck *ck);
 
+/* Room for bf16 activations whose end is the arena's. */
+void ck_place_act16(struct ck *ck, enum ck_arena arena, struct pn_act16 *a, int32_t m, int32_t k);
 /* n_rows rows of k random weights: codes and scales of every shape. */
 void ck_weights(struct ck *ck, enum pn_type type, uint8_t *w, int32_t n_rows, int32_t k,
                 size_t row_bytes);
