@@ -47,6 +47,7 @@ static void ISA(round_act)(struct pn_act16 *a, int32_t m_index, const float *x)
 #define BF_ROWS 64
 #define BF_COLS PN_ACT16_COLS
 #define BF_MR 8
+#define BF_AHEAD 2 /* groups of BF_MR rows from the prefetch to the use: they may come from memory */
 #define BF_M_CHUNK 256
 
 struct bf_tile {
@@ -56,8 +57,9 @@ struct bf_tile {
     float sum[BF_M_CHUNK][BF_ROWS];
 };
 
-/* c[mr][32] (+64 floats) += pairs of the columns. w: two panels. */
-INLINE void bf_dot(int mr, float *c, const uint16_t *w, const uint16_t *x, int32_t pairs)
+/* c[mr][32] (+64 floats) += pairs of the columns. w: two panels. next: rows to be fetched meanwhile, 16 bytes a
+ * pair. */
+INLINE void bf_dot(int mr, float *c, const uint16_t *w, const uint16_t *x, int32_t pairs, const uint16_t *next)
 {
     const size_t panel = BF_COLS * 16;
     __m512 s0[BF_MR], s1[BF_MR];
@@ -68,6 +70,7 @@ INLINE void bf_dot(int mr, float *c, const uint16_t *w, const uint16_t *x, int32
     }
     for (int32_t p = 0; p < pairs; p++) {
         const __m512bh w0 = pairs_load(w + 32 * p), w1 = pairs_load(w + panel + 32 * p);
+        _mm_prefetch((const char *)(next + 8 * p), _MM_HINT_T0);
         PRAGMA_UNROLL
         for (int i = 0; i < mr; i++) {
             const __m512bh b = pair_set1(x + BF_COLS * i + 2 * p);
@@ -82,33 +85,33 @@ INLINE void bf_dot(int mr, float *c, const uint16_t *w, const uint16_t *x, int32
     }
 }
 
-static __attribute__((noinline)) void bf_dot_n(int mr, float *c, const uint16_t *w,
-                                               const uint16_t *x, int32_t pairs)
+static __attribute__((noinline)) void bf_dot_n(int mr, float *c, const uint16_t *w, const uint16_t *x,
+                                               int32_t pairs, const uint16_t *next)
 {
     switch (mr) {
     case 1:
-        bf_dot(1, c, w, x, pairs);
+        bf_dot(1, c, w, x, pairs, next);
         break;
     case 2:
-        bf_dot(2, c, w, x, pairs);
+        bf_dot(2, c, w, x, pairs, next);
         break;
     case 3:
-        bf_dot(3, c, w, x, pairs);
+        bf_dot(3, c, w, x, pairs, next);
         break;
     case 4:
-        bf_dot(4, c, w, x, pairs);
+        bf_dot(4, c, w, x, pairs, next);
         break;
     case 5:
-        bf_dot(5, c, w, x, pairs);
+        bf_dot(5, c, w, x, pairs, next);
         break;
     case 6:
-        bf_dot(6, c, w, x, pairs);
+        bf_dot(6, c, w, x, pairs, next);
         break;
     case 7:
-        bf_dot(7, c, w, x, pairs);
+        bf_dot(7, c, w, x, pairs, next);
         break;
     default:
-        bf_dot(8, c, w, x, pairs);
+        bf_dot(8, c, w, x, pairs, next);
         break;
     }
 }
@@ -161,8 +164,9 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
                 const uint16_t *x = a->x + ((size_t)(k0 / BF_COLS) * (size_t)a->rows + (size_t)mc) * BF_COLS;
                 for (int32_t i = 0; i < mm; i += BF_MR, x += BF_MR * BF_COLS) {
                     const int32_t mr = mm - i < BF_MR ? mm - i : BF_MR;
-                    for (int32_t p = 0; p < panels; p += 2)
-                        bf_dot_n(mr, t.sum[i] + 16 * p, t.w[p][0][0], x, pairs);
+                    const uint16_t *next = x + BF_AHEAD * BF_MR * BF_COLS; /* half of it with each two panels */
+                    for (int32_t p = 0; p < panels; p += 2, next += BF_MR * BF_COLS / 2)
+                        bf_dot_n(mr, t.sum[i] + 16 * p, t.w[p][0][0], x, pairs, next);
                 }
             }
             for (int32_t i = 0; i < mm; i++)
