@@ -8,6 +8,9 @@ OLLAMA_MODELS=$src/tests/data/ollama/models
 export OLLAMA_MODELS
 ok doctor --quick --json
 cp "$tmp/out" "$tmp/doctor"
+# products of one step that take the same rows as int8 and as bf16
+ok quantize "$model" "$tmp/mixed.gguf" --type Q8_0 --vision BF16 --override 'blk.*.attn_v.weight=BF16' \
+    --override 'blk.*.ffn_up.weight=F16' --override 'blk.*.cross_attn_k_proj.weight=F16'
 first=
 n=0
 i=0
@@ -35,14 +38,17 @@ while tier=$(tool jsonget "$tmp/doctor" "tiers.$i.name" 2>/dev/null); do
     ok logits -m tiny-c:q4_k_m --cpu "$tier" -p 'The same bits again?' -o "$tmp/$tier-int8.st"
     # bf16 weights, keys and values: in tiers with bf16 dot products nobody else's bits, but always the same
     ok logits -m "$model" --cpu "$tier" --kv-type bf16 -p 'The same bits?' -i "$images/tall.png" -o "$tmp/$tier-bf16.st"
+    ok logits -m "$tmp/mixed.gguf" --cpu "$tier" -p 'The same bits?' -i "$images/tall.png" -o "$tmp/$tier-mixed.st"
     for how in '-t 1 --chunk 1' '-t 2 --chunk 3' '-t 3 --chunk 64'; do
         # shellcheck disable=SC2086
         ok logits -m "$model" --cpu "$tier" $how --kv-type bf16 -p 'The same bits?' -i "$images/tall.png" -o "$tmp/bf16.st"
         # shellcheck disable=SC2086
         ok logits -m tiny-c:q4_k_m --cpu "$tier" $how -p 'The same bits again?' -o "$tmp/int8.st"
         # shellcheck disable=SC2086
+        ok logits -m "$tmp/mixed.gguf" --cpu "$tier" $how -p 'The same bits?' -i "$images/tall.png" -o "$tmp/mixed.st"
+        # shellcheck disable=SC2086
         ok logits -m "$model" --cpu "$tier" $how --precise -p 'The same bits?' -i "$images/tall.png" -o "$tmp/precise.st"
-        for kind in bf16 int8 precise; do
+        for kind in bf16 int8 mixed precise; do
             cmp -s "$tmp/$kind.st" "$tmp/$tier-$kind.st" || fail "$tier: other bits with $how ($kind)"
         done
     done
