@@ -62,7 +62,7 @@ def main():
         d, n, pd, agree = worst.get(form, (0.0, 0, 0.0, 0))
         if n >= each:
             continue
-        s = sample(900, number * 1024, form)
+        s = sample(900, number * 1024, form, batches.ASKED, batches.FIRST)
         ids, owner, _ = batches.tokens(tok, s, random.Random(number * 1024))
         states = None
         if s["images"]:
