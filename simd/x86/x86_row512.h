@@ -18,9 +18,11 @@
 #define ROW_AHEAD 8192    /* bytes from a prefetch to its use: on a busy host lines come late */
 
 struct row_work {
-    /* Q4_K, [group][activation row]: lane p, dword l: the activations' sums over sub-blocks 2p, 2p + 1 of super-block l */
+    /* Q4_K, [group][activation row]: lane p, dword l: the activations' sums over sub-blocks 2p, 2p + 1 of
+     * super-block l */
     __m512i s32[ROW_GROUPS_MAX][ROW_MAX];
-    /* [group][activation row]: lane r, dword l: what super-block l adds to weight row r, before the activations' scale */
+    /* [group][activation row]: lane r, dword l: what super-block l adds to weight row r, before the activations'
+     * scale */
     __m512 t[ROW_GROUPS_MAX][ROW_MAX];
 };
 
@@ -138,7 +140,8 @@ INLINE void row_group(int q6, int m, struct row_work *k, const uint8_t *p, int g
         /* bytes of each lane: scales of the eight sub-blocks, then their mins (pn_unpack_scales_k) */
         __m512i sc = _mm512_srlv_epi32(_mm512_shuffle_epi32(h, _MM_PERM_DCDB),
                                        _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0, 4)));
-        sc = _mm512_and_si512(sc, _mm512_broadcast_i32x4(_mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f)));
+        const __m128i six_four = _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f);
+        sc = _mm512_and_si512(sc, _mm512_broadcast_i32x4(six_four));
         __m512i top = _mm512_srli_epi32(_mm512_shuffle_epi32(h, _MM_PERM_CCBB), 2);
         top = _mm512_and_si512(top, _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x30303030, 0, 0x30303030)));
         sc = _mm512_or_si512(sc, top);
@@ -149,7 +152,8 @@ INLINE void row_group(int q6, int m, struct row_work *k, const uint8_t *p, int g
         of[3] = _mm512_shuffle_i32x4(sc, sc, 0xff);
         /* d and dmin are the first dword of each lane */
         const __m128i dd = _mm512_castsi512_si128(row_turn(h));
-        const __m256 f = _mm256_cvtph_ps(_mm_packus_epi32(_mm_and_si128(dd, _mm_set1_epi32(0xffff)), _mm_srli_epi32(dd, 16)));
+        const __m128i first = _mm_and_si128(dd, _mm_set1_epi32(0xffff)), second = _mm_srli_epi32(dd, 16);
+        const __m256 f = _mm256_cvtph_ps(_mm_packus_epi32(first, second));
         d = _mm256_castps256_ps128(f);
         dmin = _mm256_extractf128_ps(f, 1);
     }
