@@ -7,7 +7,7 @@
  * the tile in register tiles of up to 6 x 32 outputs. The transposition is done on 16-byte pieces
  * of the packed nibbles, before they are split, and costs about as much as two activation rows: so
  * one activation row runs from the same code at more than the memory can deliver. Q4_K and Q6_K, which most
- * weights are, have a path of their own for few rows (x86_few512.h).
+ * weights are, have paths of their own for one or two rows (x86_row512.h) and few (x86_few512.h).
  *
  * VPDPBUSD wants unsigned weights. Types whose q is signed are stored as u = q + offset, and the
  * sum of a sub-block starts at -offset * (sum of its activations) instead of 0: all integers,
