@@ -188,7 +188,7 @@ INLINE void row_q6_k(int m, __m256i (*x)[8 * ROW_GROUPS], const struct pn_q6_k *
     PRAGMA_UNROLL
     for (int j = 0; j < m; j++)
         total[j] = _mm256_sub_epi32(_mm256_setzero_si256(),
-                                    _mm256_madd_epi16(sc32, _mm256_load_si256((const void *)(s16 + 16 * j))));
+                                    _mm256_madd_epi16(sc32, _mm256_loadu_si256((const void *)(s16 + 16 * j))));
     PRAGMA_UNROLL
     for (int half = 0; half < 2; half++) {
         const int8_t *r = q + 128 * half;
@@ -293,7 +293,7 @@ INLINE void row_blocks32(enum pn_type type, __m256i x[8], uint16_t d16[8][8], co
                 memcpy(&d16[2 * i + 1][b], w[1].d, sizeof w->d);
             }
             const __m256i sum = _mm256_hadd_epi32(_mm256_hadd_epi32(y[0], y[1]), _mm256_hadd_epi32(y[2], y[3]));
-            const __m256i s = _mm256_cvtepi16_epi32(_mm_load_si128((const void *)s32));
+            const __m256i s = _mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)s32));
             x[b] = _mm256_sub_epi32(_mm256_permutevar8x32_epi32(sum, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)),
                                     _mm256_slli_epi32(s, 3)); /* the offset of 8 */
         }
