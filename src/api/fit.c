@@ -19,7 +19,8 @@
  * Measured on 2026-11-22, Zen 5 virtual cores, avx512bf16 tier, commit a989505, layers of 1b, prompts of 256 tokens.
  * prefill: operations per CPU second of one thread, the difference between two prompts, of the best of nine peaks:
  *   Q8_0 0.71, Q4_K_M 0.66, IQ4_XS 0.64, Q2_K 0.62, Q6_K 0.60, Q4_0 0.59.
- *   F16 and BF16 on 2026-11-27, layers of 3b, two threads: 0.77 to 0.79 of the bf16 peak.
+ *   F16 and BF16 on 2026-11-27, layers of 3b, two threads: 0.77 to 0.79 of the bf16 peak; F32 is less by what its
+ *   kernel is less by itself. In tiers without bf16 products 0.59 of the f32 peak.
  * decode: puna bench with two threads beside other work, which lets single runs vary from 0.60 to 0.83 of the ceiling
  *   measured next to them. Formats that were not measured stand between their neighbours. */
 static const struct fraction {
@@ -51,6 +52,8 @@ static struct cost cost_of(const struct pn_out_tensor *t, const struct pn_kern *
     for (size_t i = 0; i < sizeof fractions / sizeof *fractions; i++)
         if (fractions[i].type == t->type)
             f = fractions[i];
+    if (pn_type_info(t->type)->block_elems == 1 && !k->mm_bf16[t->type])
+        f.prefill = 0.59f;
     const bool blocks = pn_type_info(t->type)->block_elems > 1;
     double peak = blocks && !k->prefer_f32 ? c->int8_gops : k->mm_bf16[t->type] ? c->bf16_gops : c->f32_gops;
     if (!(peak > 0))

@@ -71,11 +71,10 @@ struct pn_in pn_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn
         pn_step(t);
     for (int64_t i = 0; (mem->own ? i : (i = pn_next(t))) < m; i += mem->own) {
         const float *src = rows->x + (size_t)(rows->index ? rows->index[i] : i) * (size_t)k;
-        float *dst = mem->xn + (size_t)i * (size_t)k;
         if (norm && norm->b)
-            mm->kern->layernorm(dst, src, norm->w, norm->b, k, norm->eps);
+            mm->kern->layernorm(mem->xn + (size_t)i * (size_t)k, src, norm->w, norm->b, k, norm->eps);
         else if (norm)
-            mm->kern->rmsnorm(dst, src, norm->w, k, norm->eps);
+            mm->kern->rmsnorm(mem->xn + (size_t)i * (size_t)k, src, norm->w, k, norm->eps);
         pn_prepare(mm, &in, (int32_t)i, 1, 0, super_blocks(k));
     }
     if (!mem->own)

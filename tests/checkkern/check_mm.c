@@ -91,10 +91,10 @@ void ck_weights(struct ck *ck, enum pn_type type, uint8_t *w, int32_t n_rows, in
 }
 
 /* A k that the type allows, small enough for m * n * k <= limit where possible. */
-static int32_t pick_k(struct ck *ck, enum pn_type type, int64_t mn, int64_t limit)
+static int32_t pick_k(struct ck *ck, enum pn_type type, int32_t m, int32_t n, int64_t limit)
 {
-    static const int32_t k256[] = { 256, 512, 768, 1024, 1280, 2048 };
-    static const int32_t k32[] = { 32, 64, 96, 160, 224, 256, 288, 480, 512, 544, 768, 800, 1280 };
+    static const int32_t k256[] = { 256, 512, 768, 1024, 1280, 2048, 2304, 4096, 4352, 33024 };
+    static const int32_t k32[] = { 32, 64, 96, 160, 224, 256, 288, 480, 512, 544, 768, 800, 1280, 2336, 4128, 32800 };
     static const int32_t k1[] = { 100, 255, 256, 257, 511, 588, 1280 };
     const int32_t block = pn_type_info(type)->block_elems;
     for (int tries = 0;; tries++) {
@@ -102,8 +102,10 @@ static int32_t pick_k(struct ck *ck, enum pn_type type, int64_t mn, int64_t limi
                           : block == 32 ? ck_pick(ck, k32, LIST_LEN(k32))
                           : ck_rand(ck) & 1 ? ck_range(ck, 1, 40)
                                             : ck_pick(ck, k1, LIST_LEN(k1));
-        if (mn * k <= limit || tries > 20)
+        if ((int64_t)m * n * k <= limit && (int64_t)m * k <= 1 << 20)
             return k;
+        if (tries > 20)
+            return k256[0];
     }
 }
 
@@ -124,7 +126,7 @@ static struct product pick_product(struct ck *ck, int32_t m, int32_t round)
     do {
         p.n = ck_pick(ck, n_list, LIST_LEN(n_list));
     } while ((int64_t)p.m * p.n > 10000 / (round == 0 ? 1 : 4));
-    p.k = pick_k(ck, type, (int64_t)p.m * p.n, limit);
+    p.k = pick_k(ck, type, p.m, p.n, limit);
     p.row_bytes = pn_row_bytes(type, p.k);
     if (ck_range(ck, 0, 3) == 0) /* columns 0..k-1 of a wider matrix */
         p.row_bytes += pn_type_info(type)->block_bytes;

@@ -10,7 +10,8 @@ ok doctor --quick --json
 cp "$tmp/out" "$tmp/doctor"
 # products of one step that take the same rows as int8 and as bf16
 ok quantize "$model" "$tmp/mixed.gguf" --type Q8_0 --vision BF16 --override 'blk.*.attn_v.weight=BF16' \
-    --override 'blk.*.ffn_up.weight=F16' --override 'blk.*.cross_attn_k_proj.weight=F16'
+    --override 'blk.*.ffn_up.weight=F16' --override 'blk.*.cross_attn_k_proj.weight=F16' \
+    --override 'blk.*.ffn_down.weight=BF16' --override 'blk.*.attn_output.weight=F16'
 first=
 n=0
 i=0
