@@ -93,6 +93,27 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
     }
 }
 
+/* ---- few activation rows: weight row after weight row, in the order of the file (x86_row512.h, x86_row256.h) ---- */
+
+#define ROW_AHEAD 8192 /* bytes from a prefetch to its use: on a busy host lines come late */
+
+INLINE void row_fetch(const void *p, size_t bytes)
+{
+    for (size_t line = 0; line < bytes; line += 64)
+        _mm_prefetch((const char *)p + ROW_AHEAD + line, _MM_HINT_T0);
+}
+
+typedef void row_fn(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
+                    int32_t m0);
+/* row_name_m() is the width's mm_row(what, m, ...), both constant. */
+#define ROW(name, what, m)                                                                         \
+    static __attribute__((noinline)) void row_##name##_##m(                                        \
+        float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,  \
+        int32_t m0)                                                                                \
+    {                                                                                              \
+        mm_row(what, m, c, ldc, w, row_bytes, n, a, m0);                                           \
+    }
+
 /* blocks: of type in a super-block */
 #define MM(type, tiles, offset, blocks)                                                            \
     static void ISA(mm_##type)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,   \

@@ -16,7 +16,6 @@
 #define ROW_MAX 4      /* activation rows */
 #define ROW_TURN 4     /* weight rows whose sums are finished together */
 #define ROW_GROUPS 16  /* groups of eight super-blocks: k <= 32768 */
-#define ROW_AHEAD 8192 /* bytes from a prefetch to its use: on a busy host lines come late */
 
 /* What is left of ROW_TURN weight rows; lanes are super-blocks, but in x. */
 struct row_sums {
@@ -28,12 +27,6 @@ struct row_sums {
 
 /* The activations' sums of sub-blocks 2i, 2i + 1: [activation row][i] */
 typedef __m256i row_pairs_t[ROW_MAX][4];
-
-INLINE void row_fetch(const uint8_t *p, size_t bytes)
-{
-    for (size_t line = 0; line < bytes; line += 64)
-        _mm_prefetch((const char *)p + ROW_AHEAD + line, _MM_HINT_T0);
-}
 
 INLINE int row_is_32(enum pn_type type)
 {
@@ -352,7 +345,7 @@ INLINE void row_finish(enum pn_type type, float c[4], const struct row_sums *s, 
 }
 
 /* The product with m rows of a; type and m are constants at every call. */
-INLINE void mm_row(enum pn_type type, int m, float *c, size_t ldc, const uint8_t *weights, size_t row_bytes, int32_t n,
+INLINE void mm_row(enum pn_type type, int m, float *c, size_t ldc, const void *weights, size_t row_bytes, int32_t n,
                    const struct pn_act *a, int32_t m0)
 {
     row_pairs_t pairs[ROW_GROUPS];
@@ -374,7 +367,7 @@ INLINE void mm_row(enum pn_type type, int m, float *c, size_t ldc, const uint8_t
     for (int32_t n0 = 0; n0 < n; n0 += ROW_TURN) {
         const int rows = n - n0 < ROW_TURN ? n - n0 : ROW_TURN;
         for (int r = 0; r < ROW_TURN; r++) { /* the last row again in place of those that are not there */
-            const uint8_t *w = weights + (size_t)(r < rows ? n0 + r : n - 1) * row_bytes;
+            const uint8_t *w = (const uint8_t *)weights + (size_t)(r < rows ? n0 + r : n - 1) * row_bytes;
             if (row_is_32(type)) {
                 const int8_t *q = a->q + (size_t)m0 * PN_QK;
                 for (int g = 0; g < n_groups; g++, q += 8 * step * PN_QK) {
@@ -415,14 +408,6 @@ INLINE void mm_row(enum pn_type type, int m, float *c, size_t ldc, const uint8_t
     }
 }
 
-typedef void row_fn(float *c, size_t ldc, const uint8_t *w, size_t row_bytes, int32_t n, const struct pn_act *a,
-                    int32_t m0);
-#define ROW(name, type, m)                                                                                          \
-    static __attribute__((noinline)) void row_##name##_##m(float *c, size_t ldc, const uint8_t *w, size_t row_bytes, \
-                                                           int32_t n, const struct pn_act *a, int32_t m0)           \
-    {                                                                                                               \
-        mm_row(type, m, c, ldc, w, row_bytes, n, a, m0);                                                            \
-    }
 #define ROWS1(name, type)                                                                                           \
     ROW(name, type, 1)                                                                                              \
     static row_fn *const rows_##name[2] = { NULL, row_##name##_1 };

@@ -15,7 +15,6 @@
 
 #define ROW_MAX 2         /* activation rows; with more of them panels, which need fewer instructions, win */
 #define ROW_GROUPS_MAX 32 /* groups of four super-blocks: k <= 32768 */
-#define ROW_AHEAD 8192    /* bytes from a prefetch to its use: on a busy host lines come late */
 
 struct row_work {
     /* Q4_K, [group][activation row]: lane p, dword l: the activations' sums over sub-blocks 2p, 2p + 1 of
@@ -44,12 +43,6 @@ INLINE __m512i row_dot(__m512i total, __m512i u, const int8_t *q, __m512i v, con
     const __m512i x = _mm512_dpbusd_epi32(_mm512_setzero_si512(), u, _mm512_load_si512(q));
     const __m512i y = _mm512_dpbusd_epi32(_mm512_setzero_si512(), v, _mm512_load_si512(r));
     return _mm512_dpwssd_epi32(total, _mm512_packs_epi32(x, y), scales);
-}
-
-INLINE void row_fetch(const void *p, size_t bytes)
-{
-    for (size_t line = 0; line < bytes; line += 64)
-        _mm_prefetch((const char *)p + ROW_AHEAD + line, _MM_HINT_T0);
 }
 
 /* x[i] = one super-block times activations i, in 16 parts; of: its scales as bytes, in every lane */
@@ -248,15 +241,6 @@ static int row_can(const struct pn_act *a)
     return a->nb % 4 == 0 && a->nb <= 4 * ROW_GROUPS_MAX;
 }
 
-typedef void row_fn(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
-                    int32_t m0);
-
-#define ROW(type, q6, m)                                                                                        \
-    static __attribute__((noinline)) void row_##type##_##m(float *c, size_t ldc, const void *w, size_t row_bytes, \
-                                                           int32_t n, const struct pn_act *a, int32_t m0)         \
-    {                                                                                                           \
-        mm_row(q6, m, c, ldc, w, row_bytes, n, a, m0);                                                          \
-    }
 ROW(q4_k, 0, 1)
 ROW(q4_k, 0, 2)
 ROW(q6_k, 1, 1)
