@@ -168,7 +168,7 @@ INLINE void tile_f32(enum scheme scheme, const struct panel *t, const struct pla
 
 /* Rows m0 .. of at most M_CHUNK activation rows, at least 16, times one tile of weight rows. */
 INLINE void amx_block(enum scheme scheme, unpack_fn *unpack, int offset, size_t block_bytes, float *acc,
-                      const uint8_t *w, int32_t rows, int more, size_t row_bytes, const struct pn_act *a, int32_t m0,
+                      const uint8_t *w, int32_t rows, size_t row_bytes, const struct pn_act *a, int32_t m0,
                       int32_t m)
 {
     struct tail tail;
@@ -176,18 +176,15 @@ INLINE void amx_block(enum scheme scheme, unpack_fn *unpack, int offset, size_t 
         memset(&tail, 0, sizeof tail);
     struct panel t[2] __attribute__((aligned(64)));
     struct planes s[2] __attribute__((aligned(64)));
-    const int32_t n_ahead = (int32_t)((AHEAD + block_bytes / 2) / block_bytes);
     memset(acc, 0, (size_t)m * NR * sizeof *acc);
     for (int32_t b = 0; b < a->nb; b++) {
         const int32_t cols = a->k - b * PN_QK < PN_QK ? a->k - b * PN_QK : PN_QK;
-        const size_t ahead = b + n_ahead < a->nb ? (size_t)n_ahead * block_bytes
-                             : more              ? NR * row_bytes - (size_t)(a->nb - n_ahead) * block_bytes
-                                                 : 0;
+        const uint8_t *next = w + NR * (row_bytes + (size_t)b * block_bytes); /* the next tile's, as many bytes */
         rows_t row = { w + (size_t)b * block_bytes, row_bytes };
         if (rows < NR)
             row = tail_copy(&tail, row.p, row_bytes, rows, block_bytes * (size_t)cols / PN_QK);
         for (int p = 0; p < 2; p++) {
-            unpack(&t[p], rows_skip(row, LANES * p, 0), 0, cols, ahead);
+            unpack(&t[p], rows_skip(row, LANES * p, 0), 0, cols, next + (size_t)p * LANES * block_bytes);
             make_planes(scheme, &s[p], &t[p], offset);
         }
         for (int32_t i = 0; i < m; i += 16) {
@@ -219,7 +216,7 @@ INLINE void amx_mm(enum scheme scheme, enum pn_type type, unpack_fn *unpack, int
         const uint8_t *wr = (const uint8_t *)w + (size_t)n0 * row_bytes;
         for (int32_t mc = 0; mc < m; mc += M_CHUNK) {
             const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
-            amx_block(scheme, unpack, offset, block_bytes, acc, wr, rows, n - n0 >= 2 * NR, row_bytes, a, m0 + mc, mm);
+            amx_block(scheme, unpack, offset, block_bytes, acc, wr, rows, row_bytes, a, m0 + mc, mm);
             for (int32_t i = 0; i < mm; i++)
                 memcpy(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)i * NR, (size_t)rows * sizeof *c);
         }

@@ -39,7 +39,7 @@ INLINE __m512i bcast4(const void *p)
 
 /* c[mr][32] += one super-block. scheme and mr are constants at every call. */
 INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const struct act_rows *a,
-                      int offset, float *c)
+                      int offset, const struct ahead *ahead, float *c)
 {
     const int n_sub = scheme == INT_16 ? 16 : scheme == INT_1_MIN ? 1 : 8;
     const int steps = 64 / n_sub; /* of four columns, per sub-block */
@@ -74,7 +74,13 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const s
     for (int i = 0; i < mr; i++)
         tot0[i] = tot1[i] = _mm512_setzero_si512();
 
+    const uint8_t *next = ahead->p;
+    const int lines = ahead->lines;
     for (int g = 0; g < n_sub; g++) {
+        if (n_sub == 8 || (n_sub == 16 && g % 2 == 0)) {
+            fetch_lines(next, lines);
+            next += 64 * lines;
+        }
         __m512i x0[MR], x1[MR];
         PRAGMA_UNROLL
         for (int i = 0; i < mr; i++)
@@ -98,6 +104,8 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const s
                 STEP(k);
         } else {
             for (int k = 0; k < steps; k += 8) {
+                fetch_lines(next, lines);
+                next += 64 * lines;
                 STEP(k);
                 STEP(k + 1);
                 STEP(k + 2);
@@ -173,9 +181,9 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const s
 
 #define TILE(scheme, mr)                                                                           \
     static __attribute__((noinline)) void tile_##scheme##_##mr(                                    \
-        const struct panel *t, const struct act_rows *a, int offset, float *c)                     \
+        const struct panel *t, const struct act_rows *a, int offset, const struct ahead *ahead, float *c) \
     {                                                                                              \
-        tile_body(scheme, mr, t, a, offset, c);                                                    \
+        tile_body(scheme, mr, t, a, offset, ahead, c);                                                           \
     }
 #define TILES(scheme)                                                                              \
     TILE(scheme, 1)                                                                                \
@@ -201,10 +209,10 @@ TILES(F32_32_MIN)
 static void ISA(mm_q4_k)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
                          int32_t m0, int32_t m)
 {
-    if (m > 0 && m <= ROW_MAX && row_can(a))
+    if (m > 0 && m <= ROW_MAX_Q4_K && row_can(a))
         rows_q4_k[m](c, ldc, w, row_bytes, n, a, m0);
     else if (m > 0 && m <= FEW_MAX)
-        mm_few(fews_q4_k, sizeof(struct pn_q4_k), 4, c, ldc, w, row_bytes, n, a, m0, m);
+        mm_few(c, ldc, w, row_bytes, n, a, m0, m);
     else
         mm_body(unpack_q4_k, tiles_INT_32_MIN, 0, sizeof(struct pn_q4_k), c, ldc, w, row_bytes, n, a, m0, m);
 }
@@ -212,10 +220,8 @@ static void ISA(mm_q4_k)(float *c, size_t ldc, const void *w, size_t row_bytes, 
 static void ISA(mm_q6_k)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
                          int32_t m0, int32_t m)
 {
-    if (m > 0 && m <= ROW_MAX && row_can(a))
+    if (m > 0 && m <= ROW_MAX_Q6_K && row_can(a))
         rows_q6_k[m](c, ldc, w, row_bytes, n, a, m0);
-    else if (m > 0 && m <= FEW_MAX_Q6_K)
-        mm_few(fews_q6_k, sizeof(struct pn_q6_k), 5, c, ldc, w, row_bytes, n, a, m0, m);
     else
         mm_body(unpack_q6_k, tiles_INT_16, 32, sizeof(struct pn_q6_k), c, ldc, w, row_bytes, n, a, m0, m);
 }

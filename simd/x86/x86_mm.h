@@ -12,7 +12,6 @@
 #define NR (2 * LANES) /* weight rows per tile */
 #define M_CHUNK 512 /* activation rows per pass: their sums take 4 * M_CHUNK * NR bytes of stack   \
                      */
-#define AHEAD 512   /* bytes of a row from the prefetch of a weight to its use, about */
 
 /* How the sub-block sums of a super-block become one f32 per output (kern.h, mm). */
 enum scheme {
@@ -38,8 +37,14 @@ struct act_rows {
     const float *d;     /* [MR] */
 };
 
+/* What to fetch in each eighth of a register tile: lines from p on, then those after them. */
+struct ahead {
+    const uint8_t *p;
+    int lines;
+};
+
 /* c[mr][NR] += the products of one tile and mr activation rows. */
-typedef void tile_fn(const struct panel *t, const struct act_rows *a, int offset, float *c);
+typedef void tile_fn(const struct panel *t, const struct act_rows *a, int offset, const struct ahead *ahead, float *c);
 
 INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t block_bytes,
                     float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
@@ -48,7 +53,6 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
     struct panel t[2] __attribute__((aligned(64)));
     float acc[M_CHUNK * NR] __attribute__((aligned(64)));
 
-    const int32_t n_ahead = (int32_t)((AHEAD + block_bytes / 2) / block_bytes);
     for (int32_t n0 = 0; n0 < n; n0 += NR) {
         const int32_t rows = n - n0 < NR ? n - n0 : NR;
         const uint8_t *wr = (const uint8_t *)w + (size_t)n0 * row_bytes;
@@ -56,33 +60,37 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
         if (rows < NR)
             memset(&tail, 0, sizeof tail);
 
-        const int more = n - n0 >= 2 * NR;
         for (int32_t mc = 0; mc < m; mc += M_CHUNK) {
             const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
             memset(acc, 0, (size_t)mm * NR * sizeof *acc);
             for (int32_t b = 0; b < a->nb; b++) {
                 const int32_t cols = a->k - b * PN_QK < PN_QK ? a->k - b * PN_QK : PN_QK;
                 const size_t at = (size_t)b * block_bytes;
-                /* past the end of the rows: into those of the next tile */
-                const size_t ahead =
-                    b + n_ahead < a->nb ? (size_t)n_ahead * block_bytes
-                    : more              ? NR * row_bytes - (size_t)(a->nb - n_ahead) * block_bytes
-                                        : 0;
                 rows_t row = { wr + at, row_bytes };
                 if (rows < NR)
                     row = tail_copy(&tail, row.p, row_bytes, rows, block_bytes * (size_t)cols / PN_QK);
-                unpack(&t[0], row, 0, cols, ahead);
-                unpack(&t[1], rows_skip(row, LANES, 0), 0, cols, ahead);
-                const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
                 /* nearly equal register tiles: 7 rows run as 4 + 3 */
                 const int32_t n_tiles = (mm + MR - 1) / MR;
+                /* the next tile is fetched, as many lines of it as this super-block has: while this one is multiplied,
+                 * or, when that takes no longer, while it is unpacked */
+                const uint8_t *next = wr + NR * (row_bytes + at);
+                const int32_t n_lines = (int32_t)(NR * block_bytes / 64 + 1);
+                struct ahead ahead = { next, (n_lines + 8 * n_tiles - 1) / (8 * n_tiles) };
+                int32_t n_ahead = (n_lines + 8 * ahead.lines - 1) / (8 * ahead.lines); /* register tiles that do */
+                if (n_tiles == 1)
+                    n_ahead = 0;
+                unpack(&t[0], row, 0, cols, n_ahead ? NULL : next);
+                unpack(&t[1], rows_skip(row, LANES, 0), 0, cols, n_ahead ? NULL : next + LANES * block_bytes);
+                const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
                 int32_t i = 0;
-                for (int32_t it = 0; it < n_tiles; it++) {
+                for (int32_t it = 0; it < n_tiles; it++, ahead.p += 64 * 8 * ahead.lines) {
                     const int32_t mr = (mm - i + n_tiles - it - 1) / (n_tiles - it);
                     const struct act_rows ar = { a->q + (r0 + (size_t)i) * PN_QK,
                                                  a->s32 + (r0 + (size_t)i) * 8,
                                                  a->s16 + (r0 + (size_t)i) * 16, a->d + r0 + i };
-                    tiles[mr](t, &ar, offset, acc + (size_t)i * NR);
+                    if (it >= n_ahead)
+                        ahead.lines = 0;
+                    tiles[mr](t, &ar, offset, &ahead, acc + (size_t)i * NR);
                     i += mr;
                 }
             }

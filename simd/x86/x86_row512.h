@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Q4_K and Q6_K products with so few activation rows that they wait for memory: weight row after weight row, so that
- * the weights are read strictly in order. Panels of 16 rows (x86_few512.h) read 16 streams at once, which the
- * hardware's prefetchers do not follow: two threads reach three quarters of the bandwidth that way, whatever is
- * prefetched by hand.
+ * the weights are read strictly in order. Panels of 16 rows read 16 streams at once, which the hardware's prefetchers
+ * do not follow: two threads reach three quarters of the bandwidth that way, nine tenths where there is so much to
+ * compute that the next panel can be fetched meanwhile (x86_few512.h).
  *
  * A row is multiplied lane by lane, scales included: the sums of four products fit 16 bits, so those of 128 columns
  * are packed into one vector and multiplied with their scales by VPDPWSSD. What is left is to add up the
@@ -13,16 +13,18 @@
 
 #include "x86_mm.h"
 
-#define ROW_MAX 2         /* activation rows; with more of them panels, which need fewer instructions, win */
+/* Activation rows; with more of them panels, which need fewer instructions, win. */
+#define ROW_MAX_Q4_K 2
+#define ROW_MAX_Q6_K 7
 #define ROW_GROUPS_MAX 32 /* groups of four super-blocks: k <= 32768 */
 
 struct row_work {
-    /* Q4_K, [group][activation row]: lane p, dword l: the activations' sums over sub-blocks 2p, 2p + 1 of
+    /* Q4_K, [group][m], m the number of activation rows: lane p, dword l: the activations' sums over sub-blocks 2p, 2p + 1 of
      * super-block l */
-    __m512i s32[ROW_GROUPS_MAX][ROW_MAX];
-    /* [group][activation row]: lane r, dword l: what super-block l adds to weight row r, before the activations'
+    __m512i s32[ROW_GROUPS_MAX * ROW_MAX_Q4_K];
+    /* [group][m]: lane r, dword l: what super-block l adds to weight row r, before the activations'
      * scale */
-    __m512 t[ROW_GROUPS_MAX][ROW_MAX];
+    __m512 t[ROW_GROUPS_MAX * ROW_MAX_Q6_K];
 };
 
 /* dword i of lane l to dword l of lane i */
@@ -151,10 +153,10 @@ INLINE void row_group(int q6, int m, struct row_work *k, const uint8_t *p, int g
         dmin = _mm256_extractf128_ps(f, 1);
     }
 
-    __m512i parts[2][ROW_MAX]; /* of super-blocks 0, 1 and 2, 3, side by side */
+    __m512i parts[2][ROW_MAX_Q6_K]; /* of super-blocks 0, 1 and 2, 3, side by side */
     PRAGMA_UNROLL
     for (int pair = 0; pair < 2; pair++) {
-        __m512i x[2][ROW_MAX];
+        __m512i x[2][ROW_MAX_Q6_K];
         PRAGMA_UNROLL
         for (int e = 0; e < 2; e++) {
             const int l = 2 * pair + e;
@@ -178,23 +180,23 @@ INLINE void row_group(int q6, int m, struct row_work *k, const uint8_t *p, int g
             sum = _mm512_add_epi32(sum, _mm512_shuffle_i32x4(sum, sum, 0xb1));
             t = _mm_mul_ps(d, _mm_cvtepi32_ps(_mm512_castsi512_si128(sum)));
         } else {
-            const __m512i j = _mm512_madd_epi16(mins, k->s32[g][i]);
+            const __m512i j = _mm512_madd_epi16(mins, k->s32[g * m + i]);
             sum = _mm512_add_epi32(_mm512_shuffle_i32x4(sum, j, 0x44), _mm512_shuffle_i32x4(sum, j, 0xee));
             sum = _mm512_add_epi32(sum, _mm512_shuffle_i32x4(sum, sum, 0xb1)); /* lanes: sum, sum, j, j */
             const __m512 f = _mm512_cvtepi32_ps(sum);
             t = _mm_mul_ps(d, _mm512_castps512_ps128(f));
             t = _mm_fnmadd_ps(dmin, _mm512_extractf32x4_ps(f, 2), t);
         }
-        _mm_store_ps((float *)&k->t[g][i] + 4 * r, t);
+        _mm_store_ps((float *)&k->t[g * m + i] + 4 * r, t);
     }
 }
 
 /* c[4] of four weight rows and activation row i */
-INLINE __m128 row_finish(const struct row_work *k, int n_groups, int i, const float *d, size_t step)
+INLINE __m128 row_finish(const struct row_work *k, int n_groups, int m, int i, const float *d, size_t step)
 {
     __m128 sum = _mm_setzero_ps();
     for (int g = 0; g < n_groups; g++, d += 4 * step) {
-        const __m512 t = _mm512_castsi512_ps(row_turn(_mm512_castps_si512(k->t[g][i])));
+        const __m512 t = _mm512_castsi512_ps(row_turn(_mm512_castps_si512(k->t[g * m + i])));
         sum = _mm_fmadd_ps(_mm512_castps512_ps128(t), _mm_set1_ps(d[0]), sum);
         sum = _mm_fmadd_ps(_mm512_extractf32x4_ps(t, 1), _mm_set1_ps(d[step]), sum);
         sum = _mm_fmadd_ps(_mm512_extractf32x4_ps(t, 2), _mm_set1_ps(d[2 * step]), sum);
@@ -217,20 +219,20 @@ INLINE void mm_row(int q6, int m, float *c, size_t ldc, const void *w, size_t ro
             x = _mm512_inserti32x4(x, _mm_loadu_si128((const void *)(s + 8 * step)), 1);
             x = _mm512_inserti32x4(x, _mm_loadu_si128((const void *)(s + 16 * step)), 2);
             x = _mm512_inserti32x4(x, _mm_loadu_si128((const void *)(s + 24 * step)), 3);
-            work.s32[g][i] = row_turn(x);
+            work.s32[g * m + i] = row_turn(x);
         }
     const size_t group_bytes = 4 * (q6 ? sizeof(struct pn_q6_k) : sizeof(struct pn_q4_k));
     for (int32_t n0 = 0; n0 < n; n0 += 4) {
         const int32_t rows = n - n0 < 4 ? n - n0 : 4;
         if (rows < 4) /* anything but garbage for those that are not there */
-            memset(work.t, 0, (size_t)n_groups * sizeof work.t[0]);
+            memset(work.t, 0, (size_t)(n_groups * m) * sizeof work.t[0]);
         for (int r = 0; r < rows; r++) {
             const uint8_t *p = (const uint8_t *)w + (size_t)(n0 + r) * row_bytes;
             for (int g = 0; g < n_groups; g++, p += group_bytes)
                 row_group(q6, m, &work, p, g, r, a, m0);
         }
         for (int i = 0; i < m; i++) {
-            const __m128 sum = row_finish(&work, n_groups, i, a->d + (size_t)(m0 + i), step);
+            const __m128 sum = row_finish(&work, n_groups, m, i, a->d + (size_t)(m0 + i), step);
             _mm_mask_storeu_ps(c + (size_t)i * ldc + n0, (__mmask8)((1 << rows) - 1), sum);
         }
     }
@@ -245,7 +247,13 @@ ROW(q4_k, 0, 1)
 ROW(q4_k, 0, 2)
 ROW(q6_k, 1, 1)
 ROW(q6_k, 1, 2)
-static row_fn *const rows_q4_k[ROW_MAX + 1] = { NULL, row_q4_k_1, row_q4_k_2 };
-static row_fn *const rows_q6_k[ROW_MAX + 1] = { NULL, row_q6_k_1, row_q6_k_2 };
+ROW(q6_k, 1, 3)
+ROW(q6_k, 1, 4)
+ROW(q6_k, 1, 5)
+ROW(q6_k, 1, 6)
+ROW(q6_k, 1, 7)
+static row_fn *const rows_q4_k[ROW_MAX_Q4_K + 1] = { NULL, row_q4_k_1, row_q4_k_2 };
+static row_fn *const rows_q6_k[ROW_MAX_Q6_K + 1] = { NULL, row_q6_k_1, row_q6_k_2, row_q6_k_3,
+                                                       row_q6_k_4, row_q6_k_5, row_q6_k_6, row_q6_k_7 };
 
 #endif

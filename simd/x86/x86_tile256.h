@@ -95,7 +95,7 @@ INLINE __m256i pair_factors(enum scheme scheme, const struct panel *t, int p)
 
 /* c[mr][16] += one super-block. scheme, chunk and mr are constants at every call. */
 INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel *t,
-                      const struct act_rows *a, int offset, float *c)
+                      const struct act_rows *a, int offset, const struct ahead *ahead, float *c)
 {
     const int n_sub = scheme == INT_16 ? 16 : scheme == INT_1_MIN ? 1 : 8;
     const int steps = 64 / n_sub;
@@ -128,12 +128,21 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
     for (int i = 0; i < mr; i++)
         tot0[i] = tot1[i] = _mm256_setzero_si256();
 
+    const uint8_t *next = ahead->p;
+    const int lines = ahead->lines;
     for (int g = 0; g < n_sub; g++) {
+        if (n_sub == 8 || (n_sub == 16 && g % 2 == 0)) {
+            fetch_lines(next, lines);
+            next += 64 * lines;
+        }
         const uint8_t *w0 = t[0].w[g * steps], *w1 = t[1].w[g * steps];
         const int8_t *q = a->q + 4 * g * steps;
         if (scheme == INT_1_MIN) {
-            for (int k = 0; k < steps; k += 8)
+            for (int k = 0; k < steps; k += 8) {
+                fetch_lines(next, lines);
+                next += 64 * lines;
                 dot_steps(mr, chunk, 8, tot0, tot1, w0 + 32 * k, w1 + 32 * k, q + 4 * k, one, one);
+            }
             break;
         }
         if (!is_f32 && !WITH_VNNI) {
@@ -213,9 +222,10 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
 
 #define TILE(name, scheme, chunk, mr)                                                              \
     static __attribute__((noinline)) void tile_##name##_##mr(                                      \
-        const struct panel *t, const struct act_rows *a, int offset, float *c)                     \
+        const struct panel *t, const struct act_rows *a, int offset, const struct ahead *ahead,    \
+        float *c)                                                                                  \
     {                                                                                              \
-        tile_body(scheme, chunk, mr, t, a, offset, c);                                             \
+        tile_body(scheme, chunk, mr, t, a, offset, ahead, c);                                      \
     }
 #define TILES(name, scheme, chunk)                                                                 \
     TILE(name, scheme, chunk, 1)                                                                   \

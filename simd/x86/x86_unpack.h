@@ -32,18 +32,22 @@ struct panel {
     float d[LANES], dmin[LANES];
 };
 
-typedef void unpack_fn(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead);
+/* ahead: what is to be fetched meanwhile, or NULL */
+typedef void unpack_fn(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead);
 
-/* Prefetch `bytes` bytes from `at` on of the rows whose turn it is, one `parts`th of the panel in each of
- * as many calls: a row's lines together, since DRAM and the other prefetchers prefer it so, and the
- * rows in turns, since prefetches in bursts are dropped once the few miss buffers are taken. */
-INLINE void fetch_rows(rows_t row, size_t at, size_t bytes, int part, int parts)
+/* Prefetches: in the order of the file, since few streams are faster than many, and a few at a time, since those in
+ * bursts are dropped once the few miss buffers are taken. */
+INLINE void fetch_lines(const uint8_t *p, int n)
 {
-    rows_t turn = rows_skip(row, part * (LANES / parts), at);
-    for (int r = 0; r < LANES / parts; r++, turn = rows_skip(turn, 1, 0)) {
-        for (size_t line = 0; line < bytes; line += 64)
-            _mm_prefetch((const char *)turn.p + line, _MM_HINT_T0);
-    }
+    for (int i = 0; i < n; i++)
+        _mm_prefetch((const char *)p + 64 * i, _MM_HINT_T0);
+}
+/* One `parts`th, in each of as many calls, of a panel's blocks of `bytes` bytes from ahead on; NULL: nothing. */
+INLINE void fetch_part(const uint8_t *ahead, size_t bytes, int part, int parts)
+{
+    const int some = (int)bytes * LANES / parts;
+    if (ahead)
+        fetch_lines(ahead + part * some, (some + 63) / 64);
 }
 
 INLINE __m128i bytes16(int a, int b, int c, int d)
@@ -99,7 +103,7 @@ INLINE void header_k(struct panel *p, rows_t row, size_t at)
     store_pairs(p->mn + 2, vi_or(vi_and(vi_srl(h[3], 4), m15), vi_and(vi_srl(h[2], 2), m48)));
 }
 
-static inline void unpack_q4_k(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
+static inline void unpack_q4_k(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15);
@@ -107,7 +111,7 @@ static inline void unpack_q4_k(struct panel *p, rows_t row, size_t at, int32_t c
     for (int i = 0; i < 4; i++) { /* sub-blocks 2i, 2i + 1 */
         uint8_t (*w)[4 * LANES] = p->w + 16 * i;
         vi c[8];
-        fetch_rows(row, at + ahead, sizeof(struct pn_q4_k), i, 4);
+        fetch_part(ahead, sizeof(struct pn_q4_k), i, 4);
         columns8(c, row, at + offsetof(struct pn_q4_k, qs) + 32 * (size_t)i);
         PRAGMA_UNROLL
         for (int j = 0; j < 8; j++) {
@@ -117,7 +121,7 @@ static inline void unpack_q4_k(struct panel *p, rows_t row, size_t at, int32_t c
     }
 }
 
-static inline void unpack_q5_k(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
+static inline void unpack_q5_k(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m16 = vi_set1_8(16);
@@ -128,7 +132,7 @@ static inline void unpack_q5_k(struct panel *p, rows_t row, size_t at, int32_t c
     for (int i = 0; i < 4; i++) { /* sub-blocks 2i, 2i + 1 */
         uint8_t (*w)[4 * LANES] = p->w + 16 * i;
         vi c[8];
-        fetch_rows(row, at + ahead, sizeof(struct pn_q5_k), i, 4);
+        fetch_part(ahead, sizeof(struct pn_q5_k), i, 4);
         columns8(c, row, at + offsetof(struct pn_q5_k, qs) + 32 * (size_t)i);
         PRAGMA_UNROLL
         for (int j = 0; j < 8; j++) {
@@ -152,7 +156,7 @@ INLINE void header_q6_k(struct panel *p, rows_t row, size_t at)
     vi_store_f16(p->d, vi_srl(c[3], 16));
 }
 
-static inline void unpack_q6_k(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
+static inline void unpack_q6_k(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m48 = vi_set1_8(48);
@@ -160,7 +164,7 @@ static inline void unpack_q6_k(struct panel *p, rows_t row, size_t at, int32_t c
     for (int i = 0; i < 2; i++) { /* half blocks: four sub-block pairs of 32 */
         uint8_t (*w)[4 * LANES] = p->w + 32 * i;
         vi hi[8], lo[8];
-        fetch_rows(row, at + ahead, sizeof(struct pn_q6_k), 2 * i, 4);
+        fetch_part(ahead, sizeof(struct pn_q6_k), 2 * i, 4);
         columns8(hi, row, at + offsetof(struct pn_q6_k, qh) + 32 * (size_t)i);
         columns8(lo, row, at + 64 * (size_t)i);
         PRAGMA_UNROLL
@@ -168,7 +172,7 @@ static inline void unpack_q6_k(struct panel *p, rows_t row, size_t at, int32_t c
             vi_store(w[j], vi_or(vi_and(lo[j], m15), vi_and(vi_sll(hi[j], 4), m48)));
             vi_store(w[j + 16], vi_or(vi_and(vi_srl(lo[j], 4), m15), vi_and(hi[j], m48)));
         }
-        fetch_rows(row, at + ahead, sizeof(struct pn_q6_k), 2 * i + 1, 4);
+        fetch_part(ahead, sizeof(struct pn_q6_k), 2 * i + 1, 4);
         columns8(lo, row, at + 64 * (size_t)i + 32);
         PRAGMA_UNROLL
         for (int j = 0; j < 8; j++) {
@@ -179,7 +183,7 @@ static inline void unpack_q6_k(struct panel *p, rows_t row, size_t at, int32_t c
     }
 }
 
-static inline void unpack_q3_k(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
+static inline void unpack_q3_k(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m48 = vi_set1_8(48), m32 = vi_set1_8(32);
@@ -198,7 +202,7 @@ static inline void unpack_q3_k(struct panel *p, rows_t row, size_t at, int32_t c
                vi_sub_8(vi_or(vi_and(vi_srl(s4, 4), m15), vi_and(vi_srl(s8, 2), m48)), m32));
     for (int part = 0; part < 2; part++) { /* elements 16 part .. of every sub-block */
         vi h[4];
-        fetch_rows(row, at + ahead, sizeof(struct pn_q3_k), part, 2);
+        fetch_part(ahead, sizeof(struct pn_q3_k), part, 2);
         columns4(h, row, at + 16 * (size_t)part);
         PRAGMA_UNROLL
         for (int half = 0; half < 2; half++) {
@@ -218,7 +222,7 @@ static inline void unpack_q3_k(struct panel *p, rows_t row, size_t at, int32_t c
 }
 
 /* Scale times q is at most 15 * 3: it is multiplied into the bytes, two at a time. */
-static inline void unpack_q2_k(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
+static inline void unpack_q2_k(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m3 = vi_set1_8(3);
@@ -231,7 +235,7 @@ static inline void unpack_q2_k(struct panel *p, rows_t row, size_t at, int32_t c
     for (int i = 0; i < 4; i++)
         store_pairs(p->mn + 2 * i, vi_and(vi_srl(s[i], 4), m15));
     for (int half = 0; half < 2; half++) {
-        fetch_rows(row, at + ahead, sizeof(struct pn_q2_k), half, 2);
+        fetch_part(ahead, sizeof(struct pn_q2_k), half, 2);
         for (int part = 0; part < 2; part++) {
             uint8_t (*w)[4 * LANES] = p->w + 32 * half + 4 * part;
             columns4(c, row, at + offsetof(struct pn_q2_k, qs) + 32 * (size_t)half + 16 * (size_t)part);
@@ -257,7 +261,7 @@ INLINE __m128i iq4_table(void)
     return _mm_xor_si128(_mm_loadu_si128((const void *)pn_iq4_values), _mm_set1_epi8(SIGN_BIT));
 }
 
-static inline void unpack_iq4_xs(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
+static inline void unpack_iq4_xs(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), one15 = vi_set1_32(15), one48 = vi_set1_32(48);
@@ -273,7 +277,7 @@ static inline void unpack_iq4_xs(struct panel *p, rows_t row, size_t at, int32_t
     }
     for (int s = 0; s < 8; s++) {
         uint8_t (*w)[4 * LANES] = p->w + 8 * s;
-        fetch_rows(row, at + ahead, sizeof(struct pn_iq4_xs), s, 8);
+        fetch_part(ahead, sizeof(struct pn_iq4_xs), s, 8);
         columns4(c, row, at + offsetof(struct pn_iq4_xs, qs) + 16 * (size_t)s);
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
@@ -295,14 +299,13 @@ static inline void zero_groups(struct panel *p, int32_t cols)
     }
 }
 
-static inline void unpack_q8_0(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
+static inline void unpack_q8_0(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
 {
     const vi sign = vi_set1_8(SIGN_BIT);
     zero_groups(p, cols);
-    const size_t next = at + ahead;
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q8_0)) {
         vi c[4];
-        fetch_rows(row, next, 8 * sizeof(struct pn_q8_0), g, 8);
+        fetch_part(ahead, 8 * sizeof(struct pn_q8_0), g, 8);
         columns4(c, row, at); /* begins with d */
         vi_store_f16(p->s.g.d[g], c[0]);
         vi q[8];
@@ -313,14 +316,13 @@ static inline void unpack_q8_0(struct panel *p, rows_t row, size_t at, int32_t c
     }
 }
 
-static inline void unpack_q4_0(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
+static inline void unpack_q4_0(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
 {
     const vi m15 = vi_set1_8(15);
     zero_groups(p, cols);
-    const size_t next = at + ahead;
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q4_0)) {
         vi c[4];
-        fetch_rows(row, next, 8 * sizeof(struct pn_q4_0), g, 8);
+        fetch_part(ahead, 8 * sizeof(struct pn_q4_0), g, 8);
         columns4(c, row, at); /* begins with d */
         vi_store_f16(p->s.g.d[g], c[0]);
         columns4(c, row, at + offsetof(struct pn_q4_0, qs));
@@ -332,15 +334,14 @@ static inline void unpack_q4_0(struct panel *p, rows_t row, size_t at, int32_t c
     }
 }
 
-static inline void unpack_iq4_nl(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
+static inline void unpack_iq4_nl(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
 {
     const vi m15 = vi_set1_8(15);
     const __m128i table = iq4_table();
     zero_groups(p, cols);
-    const size_t next = at + ahead;
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_iq4_nl)) {
         vi c[4];
-        fetch_rows(row, next, 8 * sizeof(struct pn_iq4_nl), g, 8);
+        fetch_part(ahead, 8 * sizeof(struct pn_iq4_nl), g, 8);
         columns4(c, row, at); /* begins with d */
         vi_store_f16(p->s.g.d[g], c[0]);
         columns4(c, row, at + offsetof(struct pn_iq4_nl, qs));
@@ -352,14 +353,13 @@ static inline void unpack_iq4_nl(struct panel *p, rows_t row, size_t at, int32_t
     }
 }
 
-static inline void unpack_q4_1(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
+static inline void unpack_q4_1(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
 {
     const vi m15 = vi_set1_8(15);
     zero_groups(p, cols);
-    const size_t next = at + ahead;
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q4_1)) {
         vi c[4];
-        fetch_rows(row, next, 8 * sizeof(struct pn_q4_1), g, 8);
+        fetch_part(ahead, 8 * sizeof(struct pn_q4_1), g, 8);
         columns4(c, row, at);
         vi_store_f16(p->s.g.d[g], c[0]);
         vi_store_f16(p->s.g.m[g], vi_srl(c[0], 16));
@@ -386,13 +386,12 @@ INLINE void store_q5(uint8_t (*w)[4 * LANES], const vi c[4], vi qh)
     }
 }
 
-static inline void unpack_q5_0(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
+static inline void unpack_q5_0(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
 {
     zero_groups(p, cols);
-    const size_t next = at + ahead;
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q5_0)) {
         vi h[4], c[4];
-        fetch_rows(row, next, 8 * sizeof(struct pn_q5_0), g, 8);
+        fetch_part(ahead, 8 * sizeof(struct pn_q5_0), g, 8);
         columns4(h, row, at); /* d, qh lies across the first two columns */
         vi_store_f16(p->s.g.d[g], h[0]);
         columns4(c, row, at + offsetof(struct pn_q5_0, qs));
@@ -400,13 +399,12 @@ static inline void unpack_q5_0(struct panel *p, rows_t row, size_t at, int32_t c
     }
 }
 
-static inline void unpack_q5_1(struct panel *p, rows_t row, size_t at, int32_t cols, size_t ahead)
+static inline void unpack_q5_1(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
 {
     zero_groups(p, cols);
-    const size_t next = at + ahead;
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q5_1)) {
         vi h[4], c[4];
-        fetch_rows(row, next, 8 * sizeof(struct pn_q5_1), g, 8);
+        fetch_part(ahead, 8 * sizeof(struct pn_q5_1), g, 8);
         columns4(h, row, at); /* d, m; qh */
         vi_store_f16(p->s.g.d[g], h[0]);
         vi_store_f16(p->s.g.m[g], vi_srl(h[0], 16));
