@@ -128,7 +128,7 @@ INLINE void columns_step(struct columns *c, int i)
             z[i - 1] = _mm512_unpacklo_epi32(even, odd);
             z[i] = _mm512_unpackhi_epi32(even, odd);
         }
-    } else if (i < 12) { /* z[4h + ..]: of rows 8h .., columns j (128-bit lanes 0, 2) and 4 + j (1, 3), j = 0, 2, 1, 3 */
+    } else if (i < 12) { /* z[4h + ..]: of rows 8h .., columns j (128-bit lanes 0, 2) and 4 + j (1, 3); j: 0, 2, 1, 3 */
         const int k = 2 * (i & 2) + (i & 1);
         const vi x = z[k], y = z[k + 2];
         z[k] = _mm512_unpacklo_epi64(x, y);

@@ -19,8 +19,8 @@
 #define ROW_GROUPS_MAX 32 /* groups of four super-blocks: k <= 32768 */
 
 struct row_work {
-    /* Q4_K, [group][m], m the number of activation rows: lane p, dword l: the activations' sums over sub-blocks 2p, 2p + 1 of
-     * super-block l */
+    /* Q4_K, [group][m], m the number of activation rows: lane p, dword l: the activations' sums over sub-blocks 2p,
+     * 2p + 1 of super-block l */
     __m512i s32[ROW_GROUPS_MAX * ROW_MAX_Q4_K];
     /* [group][m]: lane r, dword l: what super-block l adds to weight row r, before the activations'
      * scale */
