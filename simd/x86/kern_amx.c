@@ -218,7 +218,7 @@ INLINE void amx_mm(enum scheme scheme, enum pn_type type, unpack_fn *unpack, int
             const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
             amx_block(scheme, unpack, offset, block_bytes, acc, wr, rows, row_bytes, a, m0 + mc, mm);
             for (int32_t i = 0; i < mm; i++)
-                memcpy(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)i * NR, (size_t)rows * sizeof *c);
+                put_sums(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)i * NR, NR, rows);
         }
     }
     amx_release();
@@ -352,7 +352,7 @@ INLINE void amx_mm_bf16(enum pn_type type, float *c, size_t ldc, const void *w, 
                     bf_last_tiles(&t, t.sum[i], x + i * BF_COLS, panels, cols);
             }
             for (int32_t i = 0; i < mm; i++)
-                memcpy(c + (size_t)(mc + i) * ldc + n0, t.sum[i], (size_t)rows * sizeof *c);
+                put_sums(c + (size_t)(mc + i) * ldc + n0, t.sum[i], BF_ROWS, rows);
         }
     }
     amx_release();

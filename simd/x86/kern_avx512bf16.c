@@ -170,7 +170,7 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
                 }
             }
             for (int32_t i = 0; i < mm; i++)
-                memcpy(c + (size_t)(mc + i) * ldc + n0, t.sum[i], (size_t)rows * sizeof *c);
+                put_sums(c + (size_t)(mc + i) * ldc + n0, t.sum[i], BF_ROWS, rows);
         }
     }
 }

@@ -191,7 +191,7 @@ static void mm_few(float *c, size_t ldc, const void *w, size_t row_bytes, int32_
         memset(sums, 0, (size_t)m * LANES * sizeof *sums);
         fews[m](sums, &p, a, m0);
         for (int32_t i = 0; i < m; i++)
-            memcpy(c + (size_t)i * ldc + n0, sums + (size_t)i * LANES, (size_t)p.rows * sizeof *c);
+            put_sums(c + (size_t)i * ldc + n0, sums + (size_t)i * LANES, LANES, p.rows);
     }
 }
 

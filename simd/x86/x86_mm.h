@@ -62,6 +62,13 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
 
         for (int32_t mc = 0; mc < m; mc += M_CHUNK) {
             const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
+            /* nearly equal register tiles: 7 rows run as 4 + 3 */
+            const int32_t n_tiles = (mm + MR - 1) / MR, least = mm / n_tiles, n_larger = mm % n_tiles;
+            /* the next tile is fetched, as many lines of it as each super-block has: while this one is multiplied, by the
+             * first n_ahead register tiles, or, when that takes no longer, while it is unpacked */
+            const int32_t all_lines = (int32_t)(NR * block_bytes / 64 + 1);
+            const int32_t n_lines = (all_lines + 8 * n_tiles - 1) / (8 * n_tiles);
+            const int32_t n_ahead = n_tiles > 1 ? (all_lines + 8 * n_lines - 1) / (8 * n_lines) : 0;
             memset(acc, 0, (size_t)mm * NR * sizeof *acc);
             for (int32_t b = 0; b < a->nb; b++) {
                 const int32_t cols = a->k - b * PN_QK < PN_QK ? a->k - b * PN_QK : PN_QK;
@@ -69,22 +76,14 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                 rows_t row = { wr + at, row_bytes };
                 if (rows < NR)
                     row = tail_copy(&tail, row.p, row_bytes, rows, block_bytes * (size_t)cols / PN_QK);
-                /* nearly equal register tiles: 7 rows run as 4 + 3 */
-                const int32_t n_tiles = (mm + MR - 1) / MR;
-                /* the next tile is fetched, as many lines of it as this super-block has: while this one is multiplied,
-                 * or, when that takes no longer, while it is unpacked */
                 const uint8_t *next = wr + NR * (row_bytes + at);
-                const int32_t n_lines = (int32_t)(NR * block_bytes / 64 + 1);
-                struct ahead ahead = { next, (n_lines + 8 * n_tiles - 1) / (8 * n_tiles) };
-                int32_t n_ahead = (n_lines + 8 * ahead.lines - 1) / (8 * ahead.lines); /* register tiles that do */
-                if (n_tiles == 1)
-                    n_ahead = 0;
+                struct ahead ahead = { next, n_lines };
                 unpack(&t[0], row, 0, cols, n_ahead ? NULL : next);
                 unpack(&t[1], rows_skip(row, LANES, 0), 0, cols, n_ahead ? NULL : next + LANES * block_bytes);
                 const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
                 int32_t i = 0;
                 for (int32_t it = 0; it < n_tiles; it++, ahead.p += 64 * 8 * ahead.lines) {
-                    const int32_t mr = (mm - i + n_tiles - it - 1) / (n_tiles - it);
+                    const int32_t mr = least + (it < n_larger);
                     const struct act_rows ar = { a->q + (r0 + (size_t)i) * PN_QK,
                                                  a->s32 + (r0 + (size_t)i) * 8,
                                                  a->s16 + (r0 + (size_t)i) * 16, a->d + r0 + i };
@@ -95,8 +94,7 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                 }
             }
             for (int32_t i = 0; i < mm; i++)
-                memcpy(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)i * NR,
-                       (size_t)rows * sizeof *c);
+                put_sums(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)i * NR, NR, rows);
         }
     }
 }

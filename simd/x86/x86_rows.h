@@ -73,4 +73,13 @@ INLINE rows_t tail_copy(struct tail *t, const uint8_t *w, size_t row_bytes, int 
     return (rows_t){ t->b[0], sizeof t->b[0] };
 }
 
+/* The sums of a panel or a tile, n rows, to c, rows of them; n is a constant. */
+INLINE void put_sums(float *c, const float *sums, int n, int32_t rows)
+{
+    if (rows >= n)
+        memcpy(c, sums, (size_t)n * sizeof *c); /* of known length: no call, nor a slow string instruction */
+    else
+        memcpy(c, sums, (size_t)rows * sizeof *c);
+}
+
 #endif
