@@ -407,6 +407,8 @@ PUNA_API int puna_cpu_count(void);
  * in GB/s; int8, bf16 and f32 multiply-add peaks in GOPS (2 per multiply-add; 0: no such instruction). */
 struct puna_ceilings { double read_gbs, int8_gops, bf16_gops, f32_gops; };
 PUNA_API void puna_measure_ceilings(int threads, struct puna_ceilings *out);
+/* The same with the model's threads and the instructions of its tier. */
+PUNA_API void puna_model_ceilings(const puna_model *m, struct puna_ceilings *out);
 /* The model's threads read, once and in order, the weights that a token of text needs: GB/s, the ceiling of decoding
  * at this moment and with these pages. Where memory has other users (a virtual machine's neighbours) it changes from
  * second to second, so measure right before and after what is compared with it. */

@@ -49,6 +49,7 @@ static void ISA(round_act)(struct pn_act16 *a, int32_t m_index, const float *x)
 #define BF_MR 8
 #define BF_AHEAD 2 /* groups of BF_MR rows from the prefetch to the use: they may come from memory */
 #define BF_M_CHUNK 256
+#define BF_FEW 16 /* activation rows */
 
 struct bf_tile {
     uint16_t w[BF_ROWS / 16][BF_COLS / 2][16][2];
@@ -123,8 +124,13 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
     struct bf_tile t __attribute__((aligned(64)));
     const size_t elem = type == PN_F32 ? 4 : 2;
 
-    for (int32_t n0 = 0; n0 < n; n0 += BF_ROWS) {
-        const int32_t rows = n - n0 < BF_ROWS ? n - n0 : BF_ROWS;
+    /* With few activation rows memory is what takes time: the next tile is fetched meanwhile, in the order of the file,
+     * which fewer rows leave in L2. With many, the same rows two chunks on. */
+    const int few = m <= BF_FEW;
+    const int32_t tile_rows = few ? BF_ROWS / 2 : BF_ROWS;
+    for (int32_t n0 = 0; n0 < n; n0 += tile_rows) {
+        const int32_t rows = n - n0 < tile_rows ? n - n0 : tile_rows;
+        const uint8_t *coming = (const uint8_t *)w + (size_t)(n0 + tile_rows) * row_bytes;
         const int32_t panels = (rows + 15) / 16;
         if (panels & 1) /* goes along with the last one; its sums are not stored */
             memset(t.w[panels], 0, sizeof t.w[0]);
@@ -134,9 +140,9 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
             for (int32_t k0 = 0; k0 < k; k0 += BF_COLS) {
                 const int32_t cols = k - k0 < BF_COLS ? k - k0 : BF_COLS;
                 const int32_t pairs = (cols + 7) / 8 * 4; /* whole calls of columns4 */
-                const int direct = type == PN_BF16 && cols % 8 == 0 && rows == BF_ROWS;
-                /* the same rows, two chunks on */
-                const size_t ahead = k - k0 > 3 * BF_COLS ? 2 * BF_COLS * elem : 0;
+                const int direct = type == PN_BF16 && cols % 8 == 0 && rows == tile_rows;
+                const size_t ahead = !few && k - k0 > 3 * BF_COLS ? 2 * BF_COLS * elem : 0;
+                const size_t some = few ? (size_t)cols * elem : 0; /* of the next tile, in turn with each row */
                 for (int32_t p = 0; p < panels; p++) {
                     rows_t row = { (const uint8_t *)t.rows[0], sizeof t.rows[0] };
                     if (direct)
@@ -148,14 +154,20 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
                                               (size_t)k0 * elem;
                         for (size_t b = 0; b < (size_t)cols * elem && ahead != 0; b += 64)
                             _mm_prefetch((const char *)from + ahead + b, _MM_HINT_T0);
+                        for (size_t b = 0; b < some; b += 64)
+                            _mm_prefetch((const char *)coming + b, _MM_HINT_T0);
+                        coming += some;
                         row_to_bf16(type, t.rows[r], from, cols);
                     }
                     for (int32_t i = 0; i < pairs; i += 4) {
                         __m512i col[4];
                         /* a line of four rows at a time, since prefetches in bursts are dropped */
                         for (int32_t r = i & 12; direct && r < (i & 12) + 4; r++)
-                            _mm_prefetch((const char *)row.p + (size_t)r * row.step + 4 * (size_t)i + ahead,
+                            _mm_prefetch(few ? (const char *)coming + 64 * (r & 3)
+                                             : (const char *)row.p + (size_t)r * row.step + 4 * (size_t)i + ahead,
                                          _MM_HINT_T0);
+                        if (direct)
+                            coming += 256;
                         columns4(col, row, 4 * (size_t)i);
                         for (int32_t j = 0; j < 4; j++)
                             _mm512_store_si512(t.w[p][i + j], col[j]);

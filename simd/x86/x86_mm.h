@@ -64,8 +64,8 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
             const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
             /* nearly equal register tiles: 7 rows run as 4 + 3 */
             const int32_t n_tiles = (mm + MR - 1) / MR, least = mm / n_tiles, n_larger = mm % n_tiles;
-            /* the next tile is fetched, as many lines of it as each super-block has: while this one is multiplied, by the
-             * first n_ahead register tiles, or, when that takes no longer, while it is unpacked */
+            /* the next tile is fetched, as many lines of it as each super-block has: while this one is multiplied, by
+             * the first n_ahead register tiles, or, when that takes no longer, while it is unpacked */
             const int32_t all_lines = (int32_t)(NR * block_bytes / 64 + 1);
             const int32_t n_lines = (all_lines + 8 * n_tiles - 1) / (8 * n_tiles);
             const int32_t n_ahead = n_tiles > 1 ? (all_lines + 8 * n_lines - 1) / (8 * n_lines) : 0;

@@ -10,7 +10,6 @@
 #include "base/err.h"
 #include "convert/convert.h"
 #include "file/shape.h"
-#include "kern/measure.h"
 #include "session/session.h"
 
 /* The part of a ceiling that products reach, by the format of the weights, since unpacking them is what stands
@@ -191,13 +190,10 @@ int puna_fit(const char *name, const struct puna_model_params *model, const stru
         f.has_vision = m->m->vision != NULL;
         f.max_tiles = m->m->hp.v_tiles;
         f.ctx = sp.ctx > 0 ? sp.ctx : m->m->hp.n_ctx_train < 4096 ? m->m->hp.n_ctx_train : 4096;
-        if (ceilings) {
+        if (ceilings)
             f.ceilings = *ceilings;
-        } else {
-            struct pn_ceilings c;
-            pn_measure_ceilings(&m->m->kern, f.threads, &c);
-            f.ceilings = (struct puna_ceilings){c.read_gbs, c.int8_gops, c.bf16_gops, c.f32_gops};
-        }
+        else
+            puna_model_ceilings(m, &f.ceilings);
         rc = fill_rows(&f, m->m, !shape, err);
     }
     puna_model_close(&m);

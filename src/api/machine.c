@@ -76,13 +76,24 @@ int puna_cpu_count(void)
     return pn_cpu_count();
 }
 
+static struct puna_ceilings ceilings(const struct pn_kern *k, int threads)
+{
+    struct pn_ceilings c;
+    pn_measure_ceilings(k, threads, &c);
+    return (struct puna_ceilings){c.read_gbs, c.int8_gops, c.bf16_gops, c.f32_gops};
+}
+
 void puna_measure_ceilings(int threads, struct puna_ceilings *out)
 {
     struct pn_kern k;
-    struct pn_ceilings c = {0};
+    *out = (struct puna_ceilings){0};
     if (!pn_kern_select(&k, NULL, NULL))
-        pn_measure_ceilings(&k, threads > 0 ? threads : pn_cpu_count(), &c);
-    *out = (struct puna_ceilings){c.read_gbs, c.int8_gops, c.bf16_gops, c.f32_gops};
+        *out = ceilings(&k, threads > 0 ? threads : pn_cpu_count());
+}
+
+void puna_model_ceilings(const puna_model *model, struct puna_ceilings *out)
+{
+    *out = ceilings(&model->m->kern, model->m->threads);
 }
 
 double puna_measure_reads(const puna_model *model)

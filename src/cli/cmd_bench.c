@@ -524,7 +524,7 @@ static int run(const void *settings)
         const struct puna_model_info info = model_info(m);
         const struct sizes sizes = model_sizes(m);
         struct puna_ceilings peak;
-        puna_measure_ceilings(info.threads, &peak);
+        puna_model_ceilings(m, &peak);
         peak.read_gbs = median(r.read, r.runs);
         if (b->json)
             status = print_json(report(b, &r, &sizes, &peak, &info));
@@ -543,7 +543,7 @@ const struct command cmd_bench = {
         "Prefill, decoding, a picture, the time to the first token, opening the model, and peak "
         "memory. Beside each rate stands the ceiling measured in the same run: for decoding, how fast "
         "the weights can be read, right before and after; for prefill and pictures, multiply-adds of "
-        "the weights' number format, and of bf16 or f32 for attention. "
+        "the weights' number format, and of bf16 or f32 for attention, by the instructions in use (--cpu). "
         "'puna synth' makes models of the real shapes to measure without weights.\n"
         "\n"
         "Examples:\n"
