@@ -41,6 +41,8 @@ MM(iq4_nl, q8_0, 0, 8)
 MM(q4_1, q4_1, 0, 8)
 MM(q5_1, q5_1, 0, 8)
 
+mm_fn *const pn_mm_avx2[PN_TYPE_COUNT] = { MM_LIST(LIST_ONE) };
+
 static uint64_t ISA(peak_int8)(uint64_t iters)
 {
     enum { CHAINS = 12 };

@@ -7,7 +7,7 @@
  * the tile in register tiles of up to 6 x 32 outputs. The transposition is done on 16-byte pieces
  * of the packed nibbles, before they are split, and costs about as much as two activation rows: so
  * one activation row runs from the same code at more than the memory can deliver. Q4_K and Q6_K, which most
- * weights are, have paths of their own for one or two rows (x86_row512.h) and few (x86_few512.h).
+ * weights are, have paths of their own for the fewest rows (x86_row512.h), Q4_K another for few (x86_few512.h).
  *
  * VPDPBUSD wants unsigned weights. Types whose q is signed are stored as u = q + offset, and the
  * sum of a sub-block starts at -offset * (sum of its activations) instead of 0: all integers,
@@ -230,7 +230,16 @@ MM(q5_k, INT_32_MIN, 0, 1)
 MM(q3_k, INT_16, 4, 1)
 MM(q2_k, INT_1_MIN, 0, 1)
 MM(iq4_xs, INT_32, 128, 1)
-MM(q8_0, F32_32, 128, 8)
+/* One row waits for memory, and avx2's kernel reads row after row. */
+static void ISA(mm_q8_0)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
+                         int32_t m0, int32_t m)
+{
+    if (m == 1)
+        pn_mm_avx2[PN_Q8_0](c, ldc, w, row_bytes, n, a, m0, m);
+    else
+        mm_body(unpack_q8_0, tiles_F32_32, 128, 8 * sizeof(struct pn_q8_0), c, ldc, w, row_bytes, n, a, m0, m);
+}
+
 MM(q4_0, F32_32, 8, 8)
 MM(q5_0, F32_32, 16, 8)
 MM(iq4_nl, F32_32, 128, 8)

@@ -26,7 +26,8 @@ enum scheme {
 typedef void mm_fn(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
                    int32_t m0, int32_t m);
 
-/* The products of the avx512vnni tier, for the amx tier's small ones. */
+/* The products of lower tiers, for the small ones of higher tiers. */
+extern mm_fn *const pn_mm_avx2[PN_TYPE_COUNT];
 extern mm_fn *const pn_mm_avx512vnni[PN_TYPE_COUNT];
 
 /* The activation rows of one register tile. */
