@@ -65,11 +65,12 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
             const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
             /* nearly equal register tiles: 7 rows run as 4 + 3 */
             const int32_t n_tiles = (mm + MR - 1) / MR, least = mm / n_tiles, n_larger = mm % n_tiles;
-            /* the next tile is fetched, as many lines of it as each super-block has: while this one is multiplied, by
-             * the first n_ahead register tiles, or, when that takes no longer, while it is unpacked */
-            const int32_t all_lines = (int32_t)(NR * block_bytes / 64 + 1);
+            /* The next tile is fetched, as many lines of it as each super-block has: its panels while these are unpacked
+             * or, as far as that takes longer, while these are multiplied, by the first n_ahead register tiles. */
+            const int by_tiles = mm < 3 ? 0 : mm <= MR ? 1 : 2; /* panels, the last ones */
+            const int32_t all_lines = by_tiles * (int32_t)(LANES * block_bytes / 64 + 1);
             const int32_t n_lines = (all_lines + 8 * n_tiles - 1) / (8 * n_tiles);
-            const int32_t n_ahead = n_tiles > 1 ? (all_lines + 8 * n_lines - 1) / (8 * n_lines) : 0;
+            const int32_t n_ahead = by_tiles ? (all_lines + 8 * n_lines - 1) / (8 * n_lines) : 0;
             memset(acc, 0, (size_t)mm * NR * sizeof *acc);
             for (int32_t b = 0; b < a->nb; b++) {
                 const int32_t cols = a->k - b * PN_QK < PN_QK ? a->k - b * PN_QK : PN_QK;
@@ -77,10 +78,10 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                 rows_t row = { wr + at, row_bytes };
                 if (rows < NR)
                     row = tail_copy(&tail, row.p, row_bytes, rows, block_bytes * (size_t)cols / PN_QK);
-                const uint8_t *next = wr + NR * (row_bytes + at);
-                struct ahead ahead = { next, n_lines };
-                unpack(&t[0], row, 0, cols, n_ahead ? NULL : next);
-                unpack(&t[1], rows_skip(row, LANES, 0), 0, cols, n_ahead ? NULL : next + LANES * block_bytes);
+                const uint8_t *next = wr + NR * (row_bytes + at), *next1 = next + LANES * block_bytes;
+                struct ahead ahead = { by_tiles == 2 ? next : next1, n_lines };
+                unpack(&t[0], row, 0, cols, by_tiles == 2 ? NULL : next);
+                unpack(&t[1], rows_skip(row, LANES, 0), 0, cols, by_tiles ? NULL : next1);
                 const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
                 int32_t i = 0;
                 for (int32_t it = 0; it < n_tiles; it++, ahead.p += 64 * 8 * ahead.lines) {
