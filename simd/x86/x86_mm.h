@@ -65,8 +65,9 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
             const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
             /* nearly equal register tiles: 7 rows run as 4 + 3 */
             const int32_t n_tiles = (mm + MR - 1) / MR, least = mm / n_tiles, n_larger = mm % n_tiles;
-            /* The next tile is fetched, as many lines of it as each super-block has: its panels while these are unpacked
-             * or, as far as that takes longer, while these are multiplied, by the first n_ahead register tiles. */
+            /* The next tile is fetched, as many lines of it as each super-block has: its panels while these are
+             * unpacked, or, as far as that takes longer, while these are multiplied, by the first n_ahead register
+             * tiles. */
             const int by_tiles = mm < 3 ? 0 : mm <= MR ? 1 : 2; /* panels, the last ones */
             const int32_t all_lines = by_tiles * (int32_t)(LANES * block_bytes / 64 + 1);
             const int32_t n_lines = (all_lines + 8 * n_tiles - 1) / (8 * n_tiles);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Speed of each kernel on one thread, beside the ceilings of the same run: the peak loops of the
  * tier for products and attention, read bandwidth for what streams, a copy in cache for what goes over a
- * row once. Medians of five. */
+ * row once. Medians of five. Products whose weights come from memory run on as many threads as asked for. */
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,8 @@
 
 enum { RUNS = 5, HD = 128, KEYS = PN_ATTN_CHUNK, MAX_M = 512, ROWS = 256, COLS = 4096 };
 
-static struct pn_ceilings ceilings;
+static int n_threads; /* of what streams */
+static struct pn_ceilings ceilings, streamed; /* of one thread, and of n_threads */
 static double copy_gbs; /* a copy within the first caches, bytes read and written: what bounds the small kernels */
 
 /* Everything that one call needs; no slot: copy y to x. */
@@ -30,6 +32,7 @@ struct job {
     void *act_buf, *act16_buf;
     struct pn_kv_view kv;
     int32_t *taps; /* weights of eight rows; at 16: first, count, weights of a row of pixels */
+    bool split; /* the rows of a product among n_threads */
     const struct pn_kv_view *kv_heads;
     struct pn_attn_scratch attn;
     bool prefill; /* else a token's turn */
@@ -138,6 +141,27 @@ static void call(const struct job *j)
     }
 }
 
+static void call_split(const struct job *j)
+{
+#pragma omp parallel num_threads(n_threads)
+    {
+        const int32_t each = j->n / n_threads / 64 * 64, n0 = omp_get_thread_num() * each;
+        struct job part = *j;
+        part.n = n0 + 2 * each > j->n ? j->n - n0 : each;
+        part.w += (size_t)n0 * j->row_bytes;
+        part.c += (size_t)n0 * (size_t)j->m;
+        call(&part);
+    }
+}
+
+static void call_once(const struct job *j)
+{
+    if (j->split)
+        call_split(j);
+    else
+        call(j);
+}
+
 static int ascending(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -151,7 +175,7 @@ static double seconds(const struct job *j)
     for (;; calls *= 2) { /* as many as take 3 ms; this also warms up */
         const double start = pn_seconds();
         for (int i = 0; i < calls; i++)
-            call(j);
+            call_once(j);
         if (pn_seconds() - start > 0.003)
             break;
     }
@@ -159,7 +183,7 @@ static double seconds(const struct job *j)
     for (int r = 0; r < RUNS; r++) {
         const double start = pn_seconds();
         for (int i = 0; i < calls; i++)
-            call(j);
+            call_once(j);
         run[r] = (pn_seconds() - start) / calls;
     }
     qsort(run, RUNS, sizeof *run, ascending);
@@ -185,15 +209,18 @@ static void set_rows(struct job *j, int32_t m)
     }
 }
 
+static double product_peak(const struct pn_ceilings *c, enum ck_family family)
+{
+    return family == CK_MM ? c->int8_gops : family == CK_MM_BF16 ? c->bf16_gops : c->f32_gops;
+}
+
 /* Products: cached weights at several m; few rows against weights that come from memory, where the
  * limit is the lower of the peak and what the read bandwidth allows. */
 static void bench_product(struct job *j, const char *tier)
 {
     const enum pn_type type = j->slot->type;
     const enum ck_family family = j->slot->family;
-    const double peak = family == CK_MM        ? ceilings.int8_gops
-                        : family == CK_MM_BF16 ? ceilings.bf16_gops
-                                               : ceilings.f32_gops;
+    const double peak = product_peak(&ceilings, family), streamed_peak = product_peak(&streamed, family);
     const char *peak_name = family == CK_MM ? "int8" : family == CK_MM_BF16 ? "bf16" : "f32";
     static const int32_t ms[] = { 1, 2, 3, 4, 6, 8, 12, 16, MAX_M }, streamed_ms[] = { 1, 2, 3, 4, 6, 8, 12, 16 };
     struct ck random = { .rng = 1, .slot = j->slot };
@@ -216,18 +243,20 @@ static void bench_product(struct job *j, const char *tier)
     for (size_t at = l2_bytes; at + l2_bytes <= big_bytes; at += l2_bytes)
         memcpy(j->w + at, j->w, l2_bytes);
     j->n = big_rows;
+    j->split = n_threads > 1;
     printf(" GOPS; streamed");
     for (size_t i = 0; i < sizeof streamed_ms / sizeof streamed_ms[0]; i++) {
         set_rows(j, streamed_ms[i]);
         const double bytes = (double)j->row_bytes * big_rows, ops = 2.0 * j->m * big_rows * COLS, s = seconds(j);
-        const double by_read = ceilings.read_gbs * ops / bytes;
+        const double by_read = streamed.read_gbs * ops / bytes;
         printf(" m=%d %.1f GB/s", j->m, bytes / s * 1e-9);
-        if (peak > 0 && peak < by_read)
-            of_ceiling(ops / s * 1e-9, peak, peak_name);
+        if (streamed_peak > 0 && streamed_peak < by_read)
+            of_ceiling(ops / s * 1e-9, streamed_peak, peak_name);
         else
-            of_ceiling(bytes / s * 1e-9, ceilings.read_gbs, "read");
+            of_ceiling(bytes / s * 1e-9, streamed.read_gbs, "read");
     }
     printf("\n");
+    j->split = false;
     free(j->w);
     free(j->c);
 }
@@ -292,8 +321,9 @@ static double row_bytes_moved(const struct job *j)
     }
 }
 
-void ck_bench_begin(const struct pn_kern *k)
+void ck_bench_begin(const struct pn_kern *k, int threads)
 {
+    n_threads = threads;
     struct job copy = { .x = memory(COLS * sizeof(float)), .y = memory(COLS * sizeof(float)) };
     copy_gbs = 2.0 * 4 * COLS / seconds(&copy) * 1e-9;
     free(copy.x);
@@ -301,6 +331,12 @@ void ck_bench_begin(const struct pn_kern *k)
     pn_measure_ceilings(k, 1, &ceilings);
     printf("one thread: read %.1f GB/s, copy in cache %.0f GB/s; tier %s: int8 %.0f, bf16 %.0f, f32 %.0f GOPS\n",
            ceilings.read_gbs, copy_gbs, k->tier, ceilings.int8_gops, ceilings.bf16_gops, ceilings.f32_gops);
+    streamed = ceilings;
+    if (threads > 1) {
+        pn_measure_ceilings(k, threads, &streamed);
+        printf("streamed, %d threads: read %.1f GB/s; int8 %.0f, bf16 %.0f, f32 %.0f GOPS\n", threads,
+               streamed.read_gbs, streamed.int8_gops, streamed.bf16_gops, streamed.f32_gops);
+    }
     fflush(stdout);
 }
 

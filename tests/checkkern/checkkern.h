@@ -110,7 +110,8 @@ void ck_weights(struct ck *ck, enum pn_type type, uint8_t *w, int32_t n_rows, in
                 size_t row_bytes);
 
 /* ---- bench ---- */
-void ck_bench_begin(const struct pn_kern *k);
+/* threads: of products whose weights come from memory */
+void ck_bench_begin(const struct pn_kern *k, int threads);
 void ck_bench(const struct pn_kern *k, const struct ck_slot *slot);
 
 #endif

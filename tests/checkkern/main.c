@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checkkern [--cpu NAME] [--func SUBSTR] [--seed N] [--scale F] [--list] [--bench]
+/* checkkern [--cpu NAME] [--func SUBSTR] [--seed N] [--scale F] [--list] [--bench] [--threads N]
  * Exit 0: every kernel of every tier that can run here agrees with the scalar reference. */
 #include <config.h>
 
@@ -128,6 +128,7 @@ struct options {
     uint64_t seed;
     double scale;
     bool list, bench;
+    int threads; /* of the bench */
 };
 
 static uint64_t hash_name(const char *s)
@@ -246,7 +247,8 @@ static int usage(const char *name)
             "  --seed N      repeat a run (printed by each run)\n"
             "  --scale F     number of cases, 1 is the default (or PUNA_CHECK_SCALE)\n"
             "  --list        list kernels, run nothing\n"
-            "  --bench       measure instead of test\n",
+            "  --bench       measure instead of test\n"
+            "  --threads N   with --bench: products whose weights come from memory run on N threads\n",
             name);
     return 2;
 }
@@ -257,9 +259,10 @@ int main(int argc, char **argv)
         { "cpu", required_argument, NULL, 'c' },  { "func", required_argument, NULL, 'f' },
         { "seed", required_argument, NULL, 's' }, { "scale", required_argument, NULL, 'S' },
         { "list", no_argument, NULL, 'l' },       { "bench", no_argument, NULL, 'b' },
+        { "threads", required_argument, NULL, 't' },
         { NULL, 0, NULL, 0 }
     };
-    struct options o = { .seed = (uint64_t)time(NULL), .scale = 1 };
+    struct options o = { .seed = (uint64_t)time(NULL), .scale = 1, .threads = 1 };
     const char *scale = getenv("PUNA_CHECK_SCALE");
     if (scale != NULL)
         o.scale = strtod(scale, NULL);
@@ -283,11 +286,14 @@ int main(int argc, char **argv)
         case 'b':
             o.bench = true;
             break;
+        case 't':
+            o.threads = atoi(optarg);
+            break;
         default:
             return usage(argv[0]);
         }
     }
-    if (optind < argc || !(o.scale > 0))
+    if (optind < argc || !(o.scale > 0) || o.threads < 1 || o.threads > 256)
         return usage(argv[0]);
     const bool only_model = o.cpu != NULL && strcmp(o.cpu, AMX_MODEL_NAME) == 0;
     if (o.cpu != NULL && !only_model && pn_tier_by_name(o.cpu) < 0) {
@@ -302,7 +308,7 @@ int main(int argc, char **argv)
     if (o.bench) {
         struct pn_kern best;
         if (pn_kern_select(&best, o.cpu, NULL) == 0)
-            ck_bench_begin(&best);
+            ck_bench_begin(&best, o.threads);
     } else {
         printf("seed %llu, scale %g\n", (unsigned long long)o.seed, o.scale);
         catch_faults();
