@@ -6,6 +6,7 @@ EXTRA_DIST += bench/LOG.md bench/README.md bench/insn-count bench/kl bench/peer-
 	bench/results/2026-11-27-arm64-instruction-counts.txt \
 	bench/results/2026-11-27-few-rows.md \
 	bench/results/2026-11-27-kernels.txt \
+	bench/results/2026-11-27-kernels-2-threads.txt \
 	bench/results/batch.png \
 	bench/results/context.png \
 	bench/results/peers.png \
