@@ -199,17 +199,17 @@ INLINE void amx_block(enum scheme scheme, unpack_fn *unpack, int offset, size_t 
     }
 }
 
-INLINE void amx_mm(enum scheme scheme, enum pn_type type, unpack_fn *unpack, int offset, size_t block_bytes, float *c,
-                   size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a, int32_t m0,
-                   int32_t m)
+/* Rows of the last chunk, when they are too few for a tile */
+INLINE int32_t too_few(int32_t m)
+{
+    return m % M_CHUNK < 16 ? m % M_CHUNK : 0;
+}
+
+/* m: no chunk has less than 16 rows */
+INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t block_bytes, float *c, size_t ldc,
+                   const void *w, size_t row_bytes, int32_t n, const struct pn_act *a, int32_t m0, int32_t m)
 {
     float acc[M_CHUNK * NR] __attribute__((aligned(64)));
-    const int32_t few = m % M_CHUNK < 16 ? m % M_CHUNK : 0; /* the last chunk has too few rows for a tile */
-    if (few > 0)
-        pn_mm_avx512vnni[type](c + (size_t)(m - few) * ldc, ldc, w, row_bytes, n, a, m0 + m - few, few);
-    m -= few;
-    if (m == 0)
-        return;
     amx_config(scheme == F32_32 || scheme == F32_32_MIN ? &config_half : &config_full);
     for (int32_t n0 = 0; n0 < n; n0 += NR) {
         const int32_t rows = n - n0 < NR ? n - n0 : NR;
@@ -224,12 +224,23 @@ INLINE void amx_mm(enum scheme scheme, enum pn_type type, unpack_fn *unpack, int
     amx_release();
 }
 
+/* Two functions: the stack of this tier and of the lower one's would together be more than the contract allows. */
 #define MM_AMX(name, type, scheme, offset, blocks)                                                     \
+    static __attribute__((noinline)) void amx_mm_##name(float *c, size_t ldc, const void *w,           \
+                                                        size_t row_bytes, int32_t n,                   \
+                                                        const struct pn_act *a, int32_t m0, int32_t m) \
+    {                                                                                                  \
+        amx_mm(scheme, unpack_##name, offset, (blocks) * sizeof(struct pn_##name), c, ldc, w,          \
+               row_bytes, n, a, m0, m);                                                                \
+    }                                                                                                  \
     static void ISA(mm_##name)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,       \
                                const struct pn_act *a, int32_t m0, int32_t m)                          \
     {                                                                                                  \
-        amx_mm(scheme, type, unpack_##name, offset, (blocks) * sizeof(struct pn_##name), c, ldc, w,    \
-               row_bytes, n, a, m0, m);                                                                \
+        const int32_t few = too_few(m), most = m - few;                                                \
+        if (few > 0)                                                                                   \
+            pn_mm_avx512vnni[type](c + (size_t)most * ldc, ldc, w, row_bytes, n, a, m0 + most, few);   \
+        if (most > 0)                                                                                  \
+            amx_mm_##name(c, ldc, w, row_bytes, n, a, m0, most);                                       \
     }
 MM_AMX(q4_k, PN_Q4_K, INT_32_MIN, 0, 1)
 MM_AMX(q5_k, PN_Q5_K, INT_32_MIN, 0, 1)

@@ -125,7 +125,7 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
     const size_t elem = type == PN_F32 ? 4 : 2;
 
     /* With few activation rows memory is what takes time: the next tile is fetched meanwhile, in the order of the file,
-     * which fewer rows leave in L2. With many, the same rows two chunks on. */
+     * which fewer rows leave in L2. With many, the same rows two blocks of columns on. */
     const int few = m <= BF_FEW;
     const int32_t tile_rows = few ? BF_ROWS / 2 : BF_ROWS;
     for (int32_t n0 = 0; n0 < n; n0 += tile_rows) {
@@ -166,7 +166,7 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
                             _mm_prefetch(few ? (const char *)coming + 64 * (r & 3)
                                              : (const char *)row.p + (size_t)r * row.step + 4 * (size_t)i + ahead,
                                          _MM_HINT_T0);
-                        if (direct)
+                        if (direct && few)
                             coming += 256;
                         columns4(col, row, 4 * (size_t)i);
                         for (int32_t j = 0; j < 4; j++)
@@ -176,13 +176,16 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
                 const uint16_t *x = a->x + ((size_t)(k0 / BF_COLS) * (size_t)a->rows + (size_t)mc) * BF_COLS;
                 for (int32_t i = 0; i < mm; i += BF_MR, x += BF_MR * BF_COLS) {
                     const int32_t mr = mm - i < BF_MR ? mm - i : BF_MR;
-                    const uint16_t *next = x + BF_AHEAD * BF_MR * BF_COLS; /* half of it with each two panels */
+                    const uint16_t *next = x + BF_AHEAD * BF_MR * BF_COLS; /* a half with each two panels */
                     for (int32_t p = 0; p < panels; p += 2, next += BF_MR * BF_COLS / 2)
                         bf_dot_n(mr, t.sum[i] + 16 * p, t.w[p][0][0], x, pairs, next);
                 }
             }
             for (int32_t i = 0; i < mm; i++)
-                put_sums(c + (size_t)(mc + i) * ldc + n0, t.sum[i], BF_ROWS, rows);
+                if (few)
+                    put_sums(c + (size_t)(mc + i) * ldc + n0, t.sum[i], BF_ROWS / 2, rows);
+                else
+                    put_sums(c + (size_t)(mc + i) * ldc + n0, t.sum[i], BF_ROWS, rows);
         }
     }
 }

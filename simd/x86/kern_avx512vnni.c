@@ -4,10 +4,10 @@
  * 32 weight rows x one super-block are unpacked to a tile in L1: unsigned
  * bytes, [k/4][16 rows][4], so that one instruction multiplies four columns of 16 rows with four
  * broadcast activations, and no horizontal sum is ever needed. All m activation rows then pass over
- * the tile in register tiles of up to 6 x 32 outputs. The transposition is done on 16-byte pieces
- * of the packed nibbles, before they are split, and costs about as much as two activation rows: so
- * one activation row runs from the same code at more than the memory can deliver. Q4_K and Q6_K, which most
- * weights are, have paths of their own for the fewest rows (x86_row512.h), Q4_K another for few (x86_few512.h).
+ * the tile in register tiles of up to 6 x 32 outputs. The transposition is done on pieces of 16 or 32 bytes
+ * of the packed nibbles, before they are split, and costs about as much as two activation rows. Q4_K and Q6_K, which
+ * most weights are, and Q8_0 have paths of their own for the fewest rows (x86_row512.h, x86_row256.h), Q4_K another
+ * for few (x86_few512.h).
  *
  * VPDPBUSD wants unsigned weights. Types whose q is signed are stored as u = q + offset, and the
  * sum of a sub-block starts at -offset * (sum of its activations) instead of 0: all integers,
@@ -179,11 +179,11 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const s
     }
 }
 
-#define TILE(scheme, mr)                                                                           \
-    static __attribute__((noinline)) void tile_##scheme##_##mr(                                    \
+#define TILE(scheme, mr)                                                                                  \
+    static __attribute__((noinline)) void tile_##scheme##_##mr(                                           \
         const struct panel *t, const struct act_rows *a, int offset, const struct ahead *ahead, float *c) \
-    {                                                                                              \
-        tile_body(scheme, mr, t, a, offset, ahead, c);                                                           \
+    {                                                                                                     \
+        tile_body(scheme, mr, t, a, offset, ahead, c);                                                    \
     }
 #define TILES(scheme)                                                                              \
     TILE(scheme, 1)                                                                                \
@@ -206,6 +206,7 @@ TILES(INT_1_MIN)
 TILES(F32_32)
 TILES(F32_32_MIN)
 
+MM_TILES(q4_k, INT_32_MIN, 0, 1)
 static void ISA(mm_q4_k)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
                          int32_t m0, int32_t m)
 {
@@ -214,30 +215,32 @@ static void ISA(mm_q4_k)(float *c, size_t ldc, const void *w, size_t row_bytes, 
     else if (m > 0 && m <= FEW_MAX)
         mm_few(c, ldc, w, row_bytes, n, a, m0, m);
     else
-        mm_body(unpack_q4_k, tiles_INT_32_MIN, 0, sizeof(struct pn_q4_k), c, ldc, w, row_bytes, n, a, m0, m);
+        mm_tiles_q4_k(c, ldc, w, row_bytes, n, a, m0, m);
 }
 
+MM_TILES(q6_k, INT_16, 32, 1)
 static void ISA(mm_q6_k)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
                          int32_t m0, int32_t m)
 {
     if (m > 0 && m <= ROW_MAX_Q6_K && row_can(a))
         rows_q6_k[m](c, ldc, w, row_bytes, n, a, m0);
     else
-        mm_body(unpack_q6_k, tiles_INT_16, 32, sizeof(struct pn_q6_k), c, ldc, w, row_bytes, n, a, m0, m);
+        mm_tiles_q6_k(c, ldc, w, row_bytes, n, a, m0, m);
 }
 
 MM(q5_k, INT_32_MIN, 0, 1)
 MM(q3_k, INT_16, 4, 1)
 MM(q2_k, INT_1_MIN, 0, 1)
 MM(iq4_xs, INT_32, 128, 1)
-/* One row waits for memory, and avx2's kernel reads row after row. */
+/* One row waits for memory, and avx2's kernel reads row after row, where k allows it. */
+MM_TILES(q8_0, F32_32, 128, 8)
 static void ISA(mm_q8_0)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
                          int32_t m0, int32_t m)
 {
-    if (m == 1)
+    if (m == 1 && a->k <= 32768)
         pn_mm_avx2[PN_Q8_0](c, ldc, w, row_bytes, n, a, m0, m);
     else
-        mm_body(unpack_q8_0, tiles_F32_32, 128, 8 * sizeof(struct pn_q8_0), c, ldc, w, row_bytes, n, a, m0, m);
+        mm_tiles_q8_0(c, ldc, w, row_bytes, n, a, m0, m);
 }
 
 MM(q4_0, F32_32, 8, 8)

@@ -125,7 +125,7 @@ struct few_panel {
     int32_t rows;
 };
 
-/* Its super-block b; rows that are not there, see mm_body */
+/* Its super-block b; rows that are not there: tail_copy */
 INLINE rows_t few_rows(const struct few_panel *p, int32_t b, struct tail *tail)
 {
     const size_t block = sizeof(struct pn_q4_k);

@@ -30,12 +30,12 @@ typedef void mm_fn(float *c, size_t ldc, const void *w, size_t row_bytes, int32_
 extern mm_fn *const pn_mm_avx2[PN_TYPE_COUNT];
 extern mm_fn *const pn_mm_avx512vnni[PN_TYPE_COUNT];
 
-/* The activation rows of one register tile. */
+/* Activation rows that are multiplied together. */
 struct act_rows {
-    const int8_t *q;    /* [MR][256] */
-    const int16_t *s32; /* [MR][8] */
-    const int16_t *s16; /* [MR][16] */
-    const float *d;     /* [MR] */
+    const int8_t *q;    /* [rows][256] */
+    const int16_t *s32; /* [rows][8] */
+    const int16_t *s16; /* [rows][16] */
+    const float *d;     /* [rows] */
 };
 
 /* What to fetch in each eighth of a register tile: lines from p on, then those after them. */
@@ -65,10 +65,10 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
             const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
             /* nearly equal register tiles: 7 rows run as 4 + 3 */
             const int32_t n_tiles = (mm + MR - 1) / MR, least = mm / n_tiles, n_larger = mm % n_tiles;
-            /* The next tile is fetched, as many lines of it as each super-block has: its panels while these are
-             * unpacked, or, as far as that takes longer, while these are multiplied, by the first n_ahead register
-             * tiles. */
-            const int by_tiles = mm < 3 ? 0 : mm <= MR ? 1 : 2; /* panels, the last ones */
+            /* The next tile, also of the next slab, is fetched a super-block's share at a time. by_tiles: how many of
+             * its panels, the last ones, while this one is multiplied, by the first n_ahead register tiles; the
+             * others while it is unpacked. What takes longer has more room for them (bench/LOG.md). */
+            const int by_tiles = mm < 3 ? 0 : mm <= MR ? 1 : 2;
             const int32_t all_lines = by_tiles * (int32_t)(LANES * block_bytes / 64 + 1);
             const int32_t n_lines = (all_lines + 8 * n_tiles - 1) / (8 * n_tiles);
             const int32_t n_ahead = by_tiles ? (all_lines + 8 * n_lines - 1) / (8 * n_lines) : 0;
@@ -127,6 +127,17 @@ typedef void row_fn(float *c, size_t ldc, const void *w, size_t row_bytes, int32
 #define MM(type, tiles, offset, blocks)                                                            \
     static void ISA(mm_##type)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,   \
                                const struct pn_act *a, int32_t m0, int32_t m)                      \
+    {                                                                                              \
+        mm_body(unpack_##type, tiles_##tiles, offset, (blocks) * sizeof(struct pn_##type), c, ldc, \
+                w, row_bytes, n, a, m0, m);                                                        \
+    }
+
+/* The same for a type that has other paths, too, as a function of its own: their stack and that of the tiles would
+ * together be more than the contract allows. */
+#define MM_TILES(type, tiles, offset, blocks)                                                      \
+    static __attribute__((noinline)) void mm_tiles_##type(                                         \
+        float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,  \
+        int32_t m0, int32_t m)                                                                     \
     {                                                                                              \
         mm_body(unpack_##type, tiles_##tiles, offset, (blocks) * sizeof(struct pn_##type), c, ldc, \
                 w, row_bytes, n, a, m0, m);                                                        \

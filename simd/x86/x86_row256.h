@@ -427,15 +427,9 @@ ROWS2(q4_k, PN_Q4_K)
 ROWS4(q5_k, PN_Q5_K)
 ROWS4(q6_k, PN_Q6_K)
 
-/* As MM(), but with few activation rows one weight row after another. The tiles are a function of their own: their
- * stack and that of the rows would together be more than the contract allows. */
+/* As MM(), but with few activation rows one weight row after another. */
 #define MM_ROW(type, tiles, offset, blocks)                                                                         \
-    static __attribute__((noinline)) void mm_tiles_##type(float *c, size_t ldc, const void *w, size_t row_bytes,    \
-                                                          int32_t n, const struct pn_act *a, int32_t m0, int32_t m) \
-    {                                                                                                               \
-        mm_body(unpack_##type, tiles_##tiles, offset, (blocks) * sizeof(struct pn_##type), c, ldc, w, row_bytes, n, \
-                a, m0, m);                                                                                          \
-    }                                                                                                               \
+    MM_TILES(type, tiles, offset, blocks)                                                                           \
     static void ISA(mm_##type)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,                    \
                                const struct pn_act *a, int32_t m0, int32_t m)                                       \
     {                                                                                                               \

@@ -13,9 +13,9 @@
  *     are bounded, not equal, across tiers, but must still not depend on M.
  *     One exception: the mm_f32 slots of the portable openblas tier are [close] and may depend on M.
  *  2. Memory. Nothing is read or written outside the operands; not one byte past the last row (weights
- *     lie in a file map, the next page may not exist). Weights have no alignment beyond 2 bytes (1 for
- *     int8); activations, packed activations and outputs are at least 4-byte aligned; only buffers
- *     said to be 64-byte aligned are.
+ *     lie in a file map, the next page may not exist). Prefetches may go past it. Weights have no alignment
+ *     beyond 2 bytes (1 for int8); activations, packed activations and outputs are at least 4-byte
+ *     aligned; only buffers said to be 64-byte aligned are.
  *  3. Sizes. n, m, k, hd may be any value >= 1 that the formats allow (m == 0 and n == 0 are no-ops);
  *     odd sizes are the kernel's business.
  *  4. No aliasing between outputs and inputs unless said. No allocation, no global state, no printing.

@@ -15,7 +15,7 @@
 
 enum { RUNS = 5, HD = 128, KEYS = PN_ATTN_CHUNK, MAX_M = 512, ROWS = 256, COLS = 4096, SUMS = 1024 };
 
-static int n_threads; /* of what streams */
+static int n_threads = 1; /* of what streams */
 static struct pn_ceilings ceilings, streamed; /* of one thread, and of n_threads */
 static double copy_gbs; /* a copy within the first caches, bytes read and written: what bounds the small kernels */
 
@@ -141,21 +141,19 @@ static void call(const struct job *j)
     }
 }
 
-/* The rows of a product among n_threads, in slabs, as a model does it. The sums stay in cache, SUMS columns a
- * thread. */
+/* The rows of a product among n_threads, in stretches and slabs, as a model does it with weights of COLS rows. The sums
+ * stay in cache, SUMS columns a thread; slabs divide SUMS. */
 static void call_slabs(const struct job *j)
 {
-    const int32_t slab = pn_slab_rows(COLS, j->m, n_threads), each = j->n / n_threads / slab * slab;
-#pragma omp parallel num_threads(n_threads)
-    {
-        const int32_t begin = omp_get_thread_num() * each, end = begin + 2 * each > j->n ? j->n : begin + each;
+    const int32_t slab = pn_slab_rows(COLS, j->m, n_threads), n_slabs = (j->n + slab - 1) / slab;
+#pragma omp parallel for num_threads(n_threads) schedule(static)
+    for (int32_t i = 0; i < n_slabs; i++) {
+        const int32_t n0 = i * slab;
         struct job part = *j;
-        for (int32_t n0 = begin; n0 < end; n0 += slab) {
-            part.n = end - n0 < slab ? end - n0 : slab;
-            part.w = j->w + (size_t)n0 * j->row_bytes;
-            part.c = j->c + omp_get_thread_num() * SUMS + n0 % SUMS;
-            call(&part);
-        }
+        part.n = j->n - n0 < slab ? j->n - n0 : slab;
+        part.w += (size_t)n0 * j->row_bytes;
+        part.c += omp_get_thread_num() * SUMS + n0 % SUMS;
+        call(&part);
     }
 }
 
