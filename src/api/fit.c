@@ -20,16 +20,16 @@
  *   Q8_0 0.71, Q4_K_M 0.66, IQ4_XS 0.64, Q2_K 0.62, Q6_K 0.60, Q4_0 0.59.
  *   F16 and BF16 on 2026-11-27, layers of 3b, two threads: 0.77 to 0.79 of the bf16 peak; F32 is less by what its
  *   kernel is less by itself. In tiers without bf16 products 0.59 of the f32 peak.
- * decode: puna bench with two threads beside other work, which lets single runs vary from 0.60 to 0.83 of the ceiling
- *   measured next to them. Formats that were not measured stand between their neighbours. */
+ * decode: 2026-11-27, two threads: a whole 8b in Q4_K_M 0.95; the others by checkkern --bench --threads 2, one row,
+ *   weights from memory (bench/README.md). Q3_K, Q2_K, Q4_1, Q5_0, Q5_1, IQ4: older runs, beside other work. */
 static const struct fraction {
     enum pn_type type;
     float prefill, decode;
 } fractions[] = {
-    {PN_Q8_0, 0.71f, 0.72f}, {PN_Q6_K, 0.60f, 0.66f}, {PN_Q5_K, 0.62f, 0.68f}, {PN_Q4_K, 0.66f, 0.70f},
-    {PN_Q3_K, 0.60f, 0.60f}, {PN_Q2_K, 0.62f, 0.60f}, {PN_Q4_0, 0.59f, 0.65f}, {PN_Q4_1, 0.59f, 0.65f},
+    {PN_Q8_0, 0.71f, 0.95f}, {PN_Q6_K, 0.60f, 0.95f}, {PN_Q5_K, 0.62f, 0.80f}, {PN_Q4_K, 0.66f, 0.95f},
+    {PN_Q3_K, 0.60f, 0.60f}, {PN_Q2_K, 0.62f, 0.60f}, {PN_Q4_0, 0.59f, 0.88f}, {PN_Q4_1, 0.59f, 0.65f},
     {PN_Q5_0, 0.59f, 0.65f}, {PN_Q5_1, 0.59f, 0.65f}, {PN_IQ4_NL, 0.62f, 0.65f}, {PN_IQ4_XS, 0.64f, 0.65f},
-    {PN_F16, 0.77f, 0.75f},  {PN_BF16, 0.77f, 0.75f}, {PN_F32, 0.72f, 0.75f},
+    {PN_F16, 0.77f, 0.72f},  {PN_BF16, 0.77f, 0.80f}, {PN_F32, 0.72f, 0.75f},
 };
 
 /* Bytes of a tokenizer in a GGUF file, per token: Llama 3's is 7.8 MB. */
