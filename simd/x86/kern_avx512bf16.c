@@ -154,8 +154,7 @@ INLINE void bf_mm(enum pn_type type, float *c, size_t ldc, const void *w, size_t
                                               (size_t)k0 * elem;
                         for (size_t b = 0; b < (size_t)cols * elem && ahead != 0; b += 64)
                             _mm_prefetch((const char *)from + ahead + b, _MM_HINT_T0);
-                        for (size_t b = 0; b < some; b += 64)
-                            _mm_prefetch((const char *)coming + b, _MM_HINT_T0);
+                        fetch_lines(coming, (int)(some + 63) / 64);
                         coming += some;
                         row_to_bf16(type, t.rows[r], from, cols);
                     }

@@ -74,13 +74,10 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const s
     for (int i = 0; i < mr; i++)
         tot0[i] = tot1[i] = _mm512_setzero_si512();
 
-    const uint8_t *next = ahead->p;
-    const int lines = ahead->lines;
+    struct ahead next = *ahead;
     for (int g = 0; g < n_sub; g++) {
-        if (n_sub == 8 || (n_sub == 16 && g % 2 == 0)) {
-            fetch_lines(next, lines);
-            next += 64 * lines;
-        }
+        if (n_sub == 8 || (n_sub == 16 && g % 2 == 0))
+            fetch_next(&next);
         __m512i x0[MR], x1[MR];
         PRAGMA_UNROLL
         for (int i = 0; i < mr; i++)
@@ -104,8 +101,7 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const s
                 STEP(k);
         } else {
             for (int k = 0; k < steps; k += 8) {
-                fetch_lines(next, lines);
-                next += 64 * lines;
+                fetch_next(&next);
                 STEP(k);
                 STEP(k + 1);
                 STEP(k + 2);
@@ -237,7 +233,7 @@ MM_TILES(q8_0, F32_32, 128, 8)
 static void ISA(mm_q8_0)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
                          int32_t m0, int32_t m)
 {
-    if (m == 1 && a->k <= 32768)
+    if (m == 1 && a->nb <= ROW_NB_MAX)
         pn_mm_avx2[PN_Q8_0](c, ldc, w, row_bytes, n, a, m0, m);
     else
         mm_tiles_q8_0(c, ldc, w, row_bytes, n, a, m0, m);

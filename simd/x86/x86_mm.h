@@ -43,6 +43,11 @@ struct ahead {
     const uint8_t *p;
     int lines;
 };
+INLINE void fetch_next(struct ahead *a)
+{
+    fetch_lines(a->p, a->lines);
+    a->p += 64 * a->lines;
+}
 
 /* c[mr][NR] += the products of one tile and mr activation rows. */
 typedef void tile_fn(const struct panel *t, const struct act_rows *a, int offset, const struct ahead *ahead, float *c);
@@ -104,12 +109,12 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
 
 /* ---- few activation rows: weight row after weight row, in the order of the file (x86_row512.h, x86_row256.h) ---- */
 
+#define ROW_NB_MAX 128  /* super-blocks of a weight row whose sums wait on the stack */
 #define ROW_AHEAD 8192 /* bytes from a prefetch to its use: on a busy host lines come late */
 
 INLINE void row_fetch(const void *p, size_t bytes)
 {
-    for (size_t line = 0; line < bytes; line += 64)
-        _mm_prefetch((const char *)p + ROW_AHEAD + line, _MM_HINT_T0);
+    fetch_lines((const uint8_t *)p + ROW_AHEAD, (int)(bytes + 63) / 64);
 }
 
 typedef void row_fn(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,

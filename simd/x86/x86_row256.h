@@ -15,7 +15,7 @@
 
 #define ROW_MAX 4      /* activation rows */
 #define ROW_TURN 4     /* weight rows whose sums are finished together */
-#define ROW_GROUPS 16  /* groups of eight super-blocks: k <= 32768 */
+#define ROW_GROUPS (ROW_NB_MAX / 8) /* of eight super-blocks */
 
 /* What is left of ROW_TURN weight rows; lanes are super-blocks, but in x. */
 struct row_sums {
@@ -433,7 +433,7 @@ ROWS4(q6_k, PN_Q6_K)
     static void ISA(mm_##type)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,                    \
                                const struct pn_act *a, int32_t m0, int32_t m)                                       \
     {                                                                                                               \
-        if (m > 0 && m < (int32_t)(sizeof rows_##type / sizeof rows_##type[0]) && a->nb <= 8 * ROW_GROUPS)          \
+        if (m > 0 && m < (int32_t)(sizeof rows_##type / sizeof rows_##type[0]) && a->nb <= ROW_NB_MAX)              \
             rows_##type[m](c, ldc, w, row_bytes, n, a, m0);                                                         \
         else                                                                                                        \
             mm_tiles_##type(c, ldc, w, row_bytes, n, a, m0, m);                                                     \

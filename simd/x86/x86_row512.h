@@ -16,7 +16,7 @@
 /* Activation rows; with more of them panels, which need fewer instructions, win. */
 #define ROW_MAX_Q4_K 2
 #define ROW_MAX_Q6_K 7
-#define ROW_GROUPS_MAX 32 /* groups of four super-blocks: k <= 32768 */
+#define ROW_GROUPS_MAX (ROW_NB_MAX / 4) /* of four super-blocks */
 
 struct row_work {
     /* Q4_K, [group][m], m the number of activation rows: lane p, dword l: the activations' sums over sub-blocks 2p,
@@ -240,7 +240,7 @@ INLINE void mm_row(int q6, int m, float *c, size_t ldc, const void *w, size_t ro
 
 static int row_can(const struct pn_act *a)
 {
-    return a->nb % 4 == 0 && a->nb <= 4 * ROW_GROUPS_MAX;
+    return a->nb % 4 == 0 && a->nb <= ROW_NB_MAX;
 }
 
 ROW(q4_k, 0, 1)

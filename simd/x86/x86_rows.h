@@ -3,6 +3,7 @@
 #ifndef PN_X86_ROWS_H
 #define PN_X86_ROWS_H
 
+#include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -71,6 +72,14 @@ INLINE rows_t tail_copy(struct tail *t, const uint8_t *w, size_t row_bytes, int 
     for (int r = 0; r < rows; r++)
         memcpy(t->b[r], w + (size_t)r * row_bytes, bytes);
     return (rows_t){ t->b[0], sizeof t->b[0] };
+}
+
+/* Prefetches: in the order of the file, since few streams are faster than many, and a few at a time, since those in
+ * bursts are dropped once the few miss buffers are taken. */
+INLINE void fetch_lines(const uint8_t *p, int n)
+{
+    for (int i = 0; i < n; i++)
+        _mm_prefetch((const char *)p + 64 * i, _MM_HINT_T0);
 }
 
 /* The sums of a panel or a tile, n rows, to c, rows of them; n is a constant. */

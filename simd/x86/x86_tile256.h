@@ -128,19 +128,15 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
     for (int i = 0; i < mr; i++)
         tot0[i] = tot1[i] = _mm256_setzero_si256();
 
-    const uint8_t *next = ahead->p;
-    const int lines = ahead->lines;
+    struct ahead next = *ahead;
     for (int g = 0; g < n_sub; g++) {
-        if (n_sub == 8 || (n_sub == 16 && g % 2 == 0)) {
-            fetch_lines(next, lines);
-            next += 64 * lines;
-        }
+        if (n_sub == 8 || (n_sub == 16 && g % 2 == 0))
+            fetch_next(&next);
         const uint8_t *w0 = t[0].w[g * steps], *w1 = t[1].w[g * steps];
         const int8_t *q = a->q + 4 * g * steps;
         if (scheme == INT_1_MIN) {
             for (int k = 0; k < steps; k += 8) {
-                fetch_lines(next, lines);
-                next += 64 * lines;
+                fetch_next(&next);
                 dot_steps(mr, chunk, 8, tot0, tot1, w0 + 32 * k, w1 + 32 * k, q + 4 * k, one, one);
             }
             break;

@@ -35,13 +35,6 @@ struct panel {
 /* ahead: what is to be fetched meanwhile, or NULL */
 typedef void unpack_fn(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead);
 
-/* Prefetches: in the order of the file, since few streams are faster than many, and a few at a time, since those in
- * bursts are dropped once the few miss buffers are taken. */
-INLINE void fetch_lines(const uint8_t *p, int n)
-{
-    for (int i = 0; i < n; i++)
-        _mm_prefetch((const char *)p + 64 * i, _MM_HINT_T0);
-}
 /* One `parts`th, in each of as many calls, of a panel's blocks of `bytes` bytes from ahead on; NULL: nothing. */
 INLINE void fetch_part(const uint8_t *ahead, size_t bytes, int part, int parts)
 {

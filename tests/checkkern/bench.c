@@ -163,6 +163,12 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static double median(double v[RUNS])
+{
+    qsort(v, RUNS, sizeof *v, ascending);
+    return v[RUNS / 2];
+}
+
 /* Median seconds of one call. */
 static double seconds(const struct job *j)
 {
@@ -181,8 +187,7 @@ static double seconds(const struct job *j)
             call(j);
         run[r] = (pn_seconds() - start) / calls;
     }
-    qsort(run, RUNS, sizeof *run, ascending);
-    return run[RUNS / 2];
+    return median(run);
 }
 
 /* The same of one call whose weights come from memory, and *read: GB/s of reading them and nothing else, in turns with
@@ -198,10 +203,8 @@ static double streamed_seconds(const struct job *j, double *read)
         call_slabs(j);
         run[r] = pn_seconds() - start;
     }
-    qsort(run, RUNS, sizeof *run, ascending);
-    qsort(gbs, RUNS, sizeof *gbs, ascending);
-    *read = gbs[RUNS / 2];
-    return run[RUNS / 2];
+    *read = median(gbs);
+    return median(run);
 }
 
 static void of_ceiling(double value, double ceiling, const char *name)
