@@ -85,7 +85,7 @@ static inline void amx_need_product(int c, int a, int b)
     amx_need(amx.cfg.colsb[a] / 4 == amx.cfg.rows[b]);
 }
 
-static inline void amx_dot_s8(int c, int a, int b)
+static inline void amx_dot_bytes(int c, int a, int b, int b_unsigned)
 {
     amx_need_product(c, a, b);
     for (int m = 0; m < amx.cfg.rows[c]; m++) {
@@ -93,12 +93,24 @@ static inline void amx_dot_s8(int c, int a, int b)
             for (int n = 0; n < amx.cfg.colsb[c] / 4; n++) {
                 uint32_t sum;
                 memcpy(&sum, &amx.t[c][m][4 * n], sizeof sum);
-                for (int i = 0; i < 4; i++)
-                    sum += (uint32_t)((int8_t)amx.t[a][m][4 * k + i] * (int8_t)amx.t[b][k][4 * n + i]);
+                for (int i = 0; i < 4; i++) {
+                    const uint8_t y = amx.t[b][k][4 * n + i];
+                    sum += (uint32_t)((int8_t)amx.t[a][m][4 * k + i] * (b_unsigned ? y : (int8_t)y));
+                }
                 memcpy(&amx.t[c][m][4 * n], &sum, sizeof sum);
             }
         }
     }
+}
+
+static inline void amx_dot_s8(int c, int a, int b)
+{
+    amx_dot_bytes(c, a, b, 0);
+}
+
+static inline void amx_dot_s8u8(int c, int a, int b)
+{
+    amx_dot_bytes(c, a, b, 1);
 }
 
 /* Denormals are zero, going in and coming out; MXCSR has no say, rounding is to nearest even. */

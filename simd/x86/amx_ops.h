@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The eight tile instructions that kern_amx.c uses, on tiles of one palette: tmm0 .. tmm7, at most
+/* The nine tile instructions that kern_amx.c uses, on tiles of one palette: tmm0 .. tmm7, at most
  * sixteen rows of 64 bytes. With AMX_MODEL they run in C instead (amx_model.h), which a test can do on
  * any CPU. Tile numbers are constants. */
 #ifndef PN_AMX_OPS_H
@@ -46,6 +46,8 @@ _Static_assert(sizeof(struct amx_config) == 64, "the instruction reads 64 bytes"
     } while (0)
 /* c[row][col] += sum over k of a[row][k] * b[k / 4][col][k % 4], signed bytes, wrapping int32 */
 #define amx_dot_s8(c, a, b) _tile_dpbssd(c, a, b)
+/* the same with unsigned bytes in b */
+#define amx_dot_s8u8(c, a, b) _tile_dpbsud(c, a, b)
 /* the same with pairs of bf16, f32 sums */
 #define amx_dot_bf16(c, a, b) _tile_dpbf16ps(c, a, b)
 

@@ -2,17 +2,15 @@
 /* The amx tier: products of sixteen activation rows or more with the tile instructions.
  *
  * int8, exact (kern.h, mm). One TDPBSSD sums 64 columns of 16 x 16 outputs, but a scale ends every 16 or
- * 32 columns. So integer scales are multiplied into the weights first: sc * q is at most 13 bits with its
- * sign, and is split into p = lo + 128 * hi, two panels of signed bytes, lo in 0 .. 127. Both sums then run
- * over the whole super-block inside the tiles, I = sum(lo) + 128 * sum(hi). This takes as many tile
+ * 32 columns. So integer scales are multiplied into the weights first: sc * q is at most 14 bits with its
+ * sign, and is split into p = lo + 256 * hi, two panels of bytes, hi with the sign. Both sums then run
+ * over the whole super-block inside the tiles, I = sum(lo) + 256 * sum(hi). This takes as many tile
  * instructions as stopping every 32 columns would, and none of the per-sub-block work on vectors. Types
  * with f32 scales stop after each group of 32, with tiles of half the depth.
  *
- * Fewer rows go to the avx512vnni tier: same bits. The last tile of a call overlaps the one before it
- * where m is no multiple of 16; rows that were done are not added again.
- *
- * bf16 [close]: pairs of columns, all sums in tiles, over 128 columns at a time. Few rows take the same
- * path, in tiles of fewer rows, since the bits of a row must not depend on their number.
+ * The unit of work is sixteen activation rows. Where their number is no multiple of that, the last unit overlaps the
+ * one before it: rows are computed twice and stored once. bf16 products are [close]; fewer rows than sixteen take
+ * the same path, in tiles of fewer rows, since the bits of a row must not depend on their number.
  *
  * Tiles are configured when a product begins and released when it ends: nothing else in the process
  * ever runs with live tile state, and an idle core may sleep. The kernel saves tiles across signals and
@@ -34,197 +32,310 @@
 #include "x86_bf16.h"
 #include "x86_mm.h"
 
+/* ---- int8 ----
+ * Sums 0 and 1 in turns, so that one is stored while the other runs; weights 2, 3; activations 4 .. 7. Products into
+ * one tile need not wait for each other: the unit passes a row of sums on as soon as it has it. */
+
 #define ROWS_FULL { 16, 16, 16, 16, 16, 16, 16, 16 }
 #define COLS_FULL { 64, 64, 64, 64, 64, 64, 64, 64 }
-
-/* Sums 0 .. 3, activations 4, weights 5 .. 7. */
 static const struct amx_config config_full = { .palette = 1, .rows = ROWS_FULL, .colsb = COLS_FULL };
-/* 32 columns: sums 0, 1, activations 4, weights 5, 6. */
-static const struct amx_config config_half = {
-    .palette = 1,
-    .rows = { 16, 16, 0, 0, 16, 8, 8 },
-    .colsb = { 64, 64, 0, 0, 32, 64, 64 },
-};
+/* products of 32 columns */
+static const struct amx_config config_half = { .palette = 1,
+                                               .rows = { 16, 16, 8, 8, 16, 16, 16, 16 },
+                                               .colsb = { 64, 64, 64, 64, 32, 32, 32, 32 } };
 
-/* ---- int8 ---- */
-
-/* The signed bytes of a panel, [k/4][row][4]: sixteen rows of it are a tile. */
+/* The bytes of a panel, [k/4][row][4]: sixteen rows of it are a tile. */
 struct planes {
-    int8_t lo[64][64], hi[64][64];
+    uint8_t lo[64][64], hi[64][64];
 };
+
+INLINE int is_f32(enum scheme scheme)
+{
+    return scheme == F32_32 || scheme == F32_32_MIN;
+}
 
 INLINE void make_planes(enum scheme scheme, struct planes *s, const struct panel *p, int offset)
 {
-    if (scheme == F32_32 || scheme == F32_32_MIN || scheme == INT_1_MIN) {
+    if (is_f32(scheme) || scheme == INT_1_MIN) {
         const __m512i off = _mm512_set1_epi8((char)offset);
         for (int k = 0; k < 64; k++)
             _mm512_store_si512(s->lo[k], _mm512_sub_epi8(_mm512_load_si512(p->w[k]), off));
         return;
     }
     const int steps = scheme == INT_16 ? 4 : 8;
-    const __m512i off = _mm512_set1_epi16((short)offset), low = _mm512_set1_epi16(255), m127 = _mm512_set1_epi16(127);
-    for (int k = 0; k < 64; k++) {
-        const __m512i sc = _mm512_load_si512(p->s.sc[k / steps]);
+    const __m512i off = _mm512_set1_epi16((short)offset), low = _mm512_set1_epi16(255);
+    for (int j = 0; j < 64; j += steps) {
+        const __m512i sc = _mm512_load_si512(p->s.sc[j / steps]);
         const __m512i pair = _mm512_mask_blend_epi16(0xaaaaaaaa, sc, _mm512_slli_epi32(sc, 16));
-        const __m512i w = _mm512_load_si512(p->w[k]);
-        const __m512i even = _mm512_mullo_epi16(_mm512_sub_epi16(_mm512_and_si512(w, low), off), pair);
-        const __m512i odd = _mm512_mullo_epi16(_mm512_sub_epi16(_mm512_srli_epi16(w, 8), off), pair);
-        _mm512_store_si512(s->lo[k], _mm512_or_si512(_mm512_and_si512(even, m127),
-                                                     _mm512_slli_epi16(_mm512_and_si512(odd, m127), 8)));
-        _mm512_store_si512(s->hi[k],
-                           _mm512_or_si512(_mm512_and_si512(_mm512_srai_epi16(even, 7), low),
-                                           _mm512_slli_epi16(_mm512_srai_epi16(odd, 7), 8)));
-    }
-}
-
-/* c[16][32] += one super-block: the integer sums of 16 activation rows, then the float part of rows
- * `skip` and on. */
-INLINE void tile_int(enum scheme scheme, const struct panel *t, const struct planes *s, const struct act_rows *a,
-                     int skip, float *c)
-{
-    int32_t sum[4][16][16] __attribute__((aligned(64))); /* lo, hi of the first panel, of the second */
-    const int has_hi = scheme != INT_1_MIN;
-    amx_zero(0);
-    amx_zero(1);
-    amx_zero(2);
-    amx_zero(3);
-    for (int k = 0; k < 64; k += 16) {
-        amx_load(4, a->q + 4 * k, PN_QK);
-        amx_load(5, s[0].lo[k], 64);
-        amx_load(6, s[1].lo[k], 64);
-        amx_dot_s8(0, 4, 5);
-        amx_dot_s8(2, 4, 6);
-        if (has_hi) {
-            amx_load(7, s[0].hi[k], 64);
-            amx_load(5, s[1].hi[k], 64);
-            amx_dot_s8(1, 4, 7);
-            amx_dot_s8(3, 4, 5);
-        }
-    }
-    amx_store(0, sum[0], 64);
-    amx_store(1, sum[1], 64);
-    amx_store(2, sum[2], 64);
-    amx_store(3, sum[3], 64);
-
-    for (int i = skip; i < 16; i++) {
-        const __m512 d = _mm512_set1_ps(a->d[i]);
-        for (int p = 0; p < 2; p++) {
-            __m512i x = _mm512_load_si512(sum[2 * p][i]);
-            if (has_hi)
-                x = _mm512_add_epi32(x, _mm512_slli_epi32(_mm512_load_si512(sum[2 * p + 1][i]), 7));
-            __m512 y = _mm512_mul_ps(_mm512_load_ps(t[p].d), _mm512_cvtepi32_ps(x));
-            if (scheme == INT_32_MIN || scheme == INT_1_MIN) {
-                const int pairs = scheme == INT_32_MIN ? 4 : 8;
-                const int16_t *as = scheme == INT_32_MIN ? a->s32 + 8 * i : a->s16 + 16 * i;
-                __m512i mins = _mm512_setzero_si512();
-                for (int j = 0; j < pairs; j++) {
-                    int32_t two;
-                    memcpy(&two, as + 2 * j, sizeof two);
-                    mins = _mm512_dpwssd_epi32(mins, _mm512_load_si512(t[p].mn[j]), _mm512_set1_epi32(two));
-                }
-                y = _mm512_fnmadd_ps(_mm512_load_ps(t[p].dmin), _mm512_cvtepi32_ps(mins), y);
+        PRAGMA_UNROLL
+        for (int k = j; k < j + steps; k++) {
+            const __m512i w = _mm512_load_si512(p->w[k]);
+            __m512i even = _mm512_and_si512(w, low), odd = _mm512_srli_epi16(w, 8);
+            if (offset != 0) {
+                even = _mm512_sub_epi16(even, off);
+                odd = _mm512_sub_epi16(odd, off);
             }
-            float *out = c + 32 * i + 16 * p;
-            _mm512_store_ps(out, _mm512_fmadd_ps(y, d, _mm512_load_ps(out)));
+            even = _mm512_mullo_epi16(even, pair);
+            odd = _mm512_mullo_epi16(odd, pair);
+            /* (even & low) | odd << 8, even >> 8 | (odd & ~low) */
+            _mm512_store_si512(s->lo[k], _mm512_ternarylogic_epi32(even, _mm512_slli_epi16(odd, 8), low, 0xec));
+            _mm512_store_si512(s->hi[k], _mm512_ternarylogic_epi32(odd, _mm512_srli_epi16(even, 8), low, 0xdc));
         }
     }
 }
 
-INLINE void tile_f32(enum scheme scheme, const struct panel *t, const struct planes *s, const struct act_rows *a,
-                     int skip, float *c)
+/* Sums of sixteen activation rows and one super-block, and what they become. */
+struct unit {
+    int32_t (*sum)[16][16]; /* integer scales: lo, hi of the first panel, of the second; f32 scales: a panel's groups */
+    const int16_t *s;       /* sums of 32 or 16 activations, by row */
+    const float *d;         /* activation scales */
+    float *c;               /* [16][NR] */
+};
+
+/* What the integer sums of two panels are multiplied by; in registers */
+struct int_scales {
+    __m512 d[2], dmin[2];
+    __m512i mn[8][2];
+};
+INLINE int n_mins(enum scheme scheme) /* pairs */
 {
-    int32_t sum[2][16][16] __attribute__((aligned(64)));
-    float y[2][16][16] __attribute__((aligned(64)));
-    memset(y, 0, sizeof y);
+    return scheme == INT_32_MIN ? 4 : scheme == INT_1_MIN ? 8 : 0;
+}
+INLINE struct int_scales int_scales(enum scheme scheme, const struct panel *t)
+{
+    struct int_scales z;
+    PRAGMA_UNROLL
+    for (int p = 0; p < 2; p++) {
+        z.d[p] = _mm512_load_ps(t[p].d);
+        if (n_mins(scheme) > 0)
+            z.dmin[p] = _mm512_load_ps(t[p].dmin);
+        PRAGMA_UNROLL
+        for (int j = 0; j < n_mins(scheme); j++)
+            z.mn[j][p] = _mm512_load_si512(t[p].mn[j]);
+    }
+    return z;
+}
+
+/* c += row i */
+INLINE void finish_int(enum scheme scheme, const struct int_scales *z, const struct unit *u, int i)
+{
+    const int pairs = n_mins(scheme);
+    const __m512 d = _mm512_set1_ps(u->d[i]);
+    __m512i mins[2] = { _mm512_setzero_si512(), _mm512_setzero_si512() };
+    PRAGMA_UNROLL
+    for (int j = 0; j < pairs; j++) {
+        int32_t two;
+        memcpy(&two, u->s + 2 * pairs * i + 2 * j, sizeof two);
+        mins[0] = _mm512_dpwssd_epi32(mins[0], z->mn[j][0], _mm512_set1_epi32(two));
+        mins[1] = _mm512_dpwssd_epi32(mins[1], z->mn[j][1], _mm512_set1_epi32(two));
+    }
+    PRAGMA_UNROLL
+    for (int p = 0; p < 2; p++) {
+        __m512i x = _mm512_load_si512(u->sum[2 * p][i]);
+        if (scheme != INT_1_MIN)
+            x = _mm512_add_epi32(x, _mm512_slli_epi32(_mm512_load_si512(u->sum[2 * p + 1][i]), 8));
+        __m512 y = _mm512_mul_ps(z->d[p], _mm512_cvtepi32_ps(x));
+        if (pairs > 0)
+            y = _mm512_fnmadd_ps(z->dmin[p], _mm512_cvtepi32_ps(mins[p]), y);
+        float *c = u->c + NR * i + 16 * p;
+        _mm512_store_ps(c, _mm512_fmadd_ps(y, d, _mm512_load_ps(c)));
+    }
+}
+
+/* The same of a panel whose groups have f32 scales */
+struct f32_scales {
+    __m512 d[8], m[8];
+};
+INLINE struct f32_scales f32_scales(enum scheme scheme, const struct panel *t)
+{
+    struct f32_scales z;
+    PRAGMA_UNROLL
     for (int g = 0; g < 8; g++) {
-        amx_zero(0);
-        amx_zero(1);
-        amx_load(4, a->q + 32 * g, PN_QK);
-        amx_load(5, s[0].lo[8 * g], 64);
-        amx_load(6, s[1].lo[8 * g], 64);
-        amx_dot_s8(0, 4, 5);
-        amx_dot_s8(1, 4, 6);
-        amx_store(0, sum[0], 64);
-        amx_store(1, sum[1], 64);
-        for (int p = 0; p < 2; p++) {
-            const __m512 d = _mm512_load_ps(t[p].s.g.d[g]), min = _mm512_load_ps(t[p].s.g.m[g]);
-            for (int i = skip; i < 16; i++) {
-                const __m512 x = _mm512_cvtepi32_ps(_mm512_load_si512(sum[p][i]));
-                __m512 yi = _mm512_fmadd_ps(d, x, _mm512_load_ps(y[p][i]));
-                if (scheme == F32_32_MIN)
-                    yi = _mm512_fmadd_ps(min, _mm512_set1_ps((float)a->s32[8 * i + g]), yi);
-                _mm512_store_ps(y[p][i], yi);
+        z.d[g] = _mm512_load_ps(t->s.g.d[g]);
+        if (scheme == F32_32_MIN)
+            z.m[g] = _mm512_load_ps(t->s.g.m[g]);
+    }
+    return z;
+}
+INLINE void finish_f32(enum scheme scheme, const struct f32_scales *z, const struct unit *u, int i)
+{
+    float s[8] __attribute__((aligned(32)));
+    if (scheme == F32_32_MIN)
+        _mm256_store_ps(s, _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128((const void *)(u->s + 8 * i)))));
+    __m512 y = _mm512_setzero_ps();
+    PRAGMA_UNROLL
+    for (int g = 0; g < 8; g++) {
+        y = _mm512_fmadd_ps(z->d[g], _mm512_cvtepi32_ps(_mm512_load_si512(u->sum[g][i])), y);
+        if (scheme == F32_32_MIN)
+            y = _mm512_fmadd_ps(z->m[g], _mm512_set1_ps(s[g]), y);
+    }
+    float *c = u->c + NR * i;
+    _mm512_store_ps(c, _mm512_fmadd_ps(y, _mm512_set1_ps(u->d[i]), _mm512_load_ps(c)));
+}
+
+/* Tiles' loads and products do not occupy the vector units. So between them the sums of the unit before are finished:
+ * STEP(i), i = 0, 1, ..., and some lines of the activations wanted next are fetched. */
+
+/* sum T of one plane of weights over 256 columns, from step i on; LOAD_A: when the activations are not there yet */
+#define PLANE(T, DOT, w, LOAD_A, sum, i)                                                               \
+    do {                                                                                               \
+        amx_zero(T);                                                                                   \
+        LOAD_A(4, 0);                                                                                  \
+        amx_load(2, (w)[0], 64);                                                                       \
+        DOT(T, 4, 2);                                                                                  \
+        STEP(i);                                                                                       \
+        LOAD_A(5, 1);                                                                                  \
+        amx_load(3, (w)[16], 64);                                                                      \
+        DOT(T, 5, 3);                                                                                  \
+        STEP((i) + 1);                                                                                 \
+        LOAD_A(6, 2);                                                                                  \
+        amx_load(2, (w)[32], 64);                                                                      \
+        DOT(T, 6, 2);                                                                                  \
+        STEP((i) + 2);                                                                                 \
+        LOAD_A(7, 3);                                                                                  \
+        amx_load(3, (w)[48], 64);                                                                      \
+        DOT(T, 7, 3);                                                                                  \
+        STEP((i) + 3);                                                                                 \
+        amx_store(T, sum, 64);                                                                         \
+    } while (0)
+#define LOAD(t, k) amx_load(t, q + 64 * (k), PN_QK)
+#define LOADED(t, k) (void)0
+
+/* u->sum: 16 activation rows q by two panels; before: the unit whose sums wait, or NULL; next: activations */
+INLINE void int_unit(enum scheme scheme, const struct planes *s, const int8_t *q, const struct unit *u,
+                     const struct int_scales *z, const struct unit *before, const int8_t *next)
+{
+#define STEP(i)                                                                                        \
+    do {                                                                                               \
+        const int rows = scheme == INT_1_MIN ? 2 : 1;                                                  \
+        fetch_lines((const uint8_t *)next + 256 * rows * (i), 4 * rows);                               \
+        PRAGMA_UNROLL                                                                                  \
+        for (int r = 0; r < rows && before != NULL; r++)                                               \
+            finish_int(scheme, z, before, rows * (i) + r);                                             \
+    } while (0)
+    if (scheme == INT_1_MIN) {
+        PLANE(0, amx_dot_s8, s[0].lo, LOAD, u->sum[0], 0);
+        PLANE(1, amx_dot_s8, s[1].lo, LOADED, u->sum[2], 4);
+    } else {
+        PLANE(0, amx_dot_s8u8, s[0].lo, LOAD, u->sum[0], 0);
+        PLANE(1, amx_dot_s8, s[0].hi, LOADED, u->sum[1], 4);
+        PLANE(0, amx_dot_s8u8, s[1].lo, LOADED, u->sum[2], 8);
+        PLANE(1, amx_dot_s8, s[1].hi, LOADED, u->sum[3], 12);
+    }
+#undef STEP
+}
+
+/* u->sum: 16 activation rows q by the groups of one panel */
+INLINE void f32_unit(enum scheme scheme, const struct planes *s, const int8_t *q, const struct unit *u,
+                     const struct f32_scales *z, const struct unit *before, const int8_t *next)
+{
+#define GROUP(T, A, B, g)                                                                              \
+    do {                                                                                               \
+        amx_zero(T);                                                                                   \
+        amx_load(A, q + 32 * (g), PN_QK);                                                              \
+        amx_load(B, s->lo[8 * (g)], 64);                                                               \
+        amx_dot_s8(T, A, B);                                                                           \
+        fetch_lines((const uint8_t *)next + 256 * (g), 4);                                             \
+        if (before != NULL) {                                                                          \
+            finish_f32(scheme, z, before, 2 * (g));                                                    \
+            finish_f32(scheme, z, before, 2 * (g) + 1);                                                \
+        }                                                                                              \
+        amx_store(T, u->sum[g], 64);                                                                   \
+    } while (0)
+    GROUP(0, 4, 2, 0);
+    GROUP(1, 5, 3, 1);
+    GROUP(0, 6, 2, 2);
+    GROUP(1, 7, 3, 3);
+    GROUP(0, 4, 2, 4);
+    GROUP(1, 5, 3, 5);
+    GROUP(0, 6, 2, 6);
+    GROUP(1, 7, 3, 7);
+#undef GROUP
+}
+
+#define AHEAD 2 /* units from a prefetch of activations to their use */
+
+/* acc[..][NR] += super-block b of m activation rows from m0 on, sixteen at a time. m + m0 is at least 16; rows of the
+ * last unit that were done in the one before are done again, in acc rows of their own. */
+INLINE void amx_block(enum scheme scheme, float *acc, const struct panel *t, const struct planes *s,
+                      const struct pn_act *a, int32_t b, int32_t m0, int32_t m)
+{
+    int32_t sum[2][8][16][16] __attribute__((aligned(64)));
+    struct unit u[2];
+    const size_t r0 = (size_t)b * (size_t)a->m;
+    if (is_f32(scheme)) {
+        /* panels in turns: each unit's scales are loaded for the next */
+        int n = 0;
+        for (int32_t i = 0; i < m; i += 16) {
+            const size_t r = r0 + (size_t)(i + 16 <= m ? m0 + i : m0 + m - 16);
+            for (int p = 0; p < 2; p++, n++) {
+                struct unit *now = &u[n & 1];
+                *now = (struct unit){ sum[n & 1], a->s32 + 8 * r, a->d + r, acc + (size_t)i * NR + 16 * p };
+                const struct f32_scales z = f32_scales(scheme, &t[1 - p]);
+                f32_unit(scheme, &s[p], a->q + r * PN_QK, now, &z, n > 0 ? &u[1 - (n & 1)] : NULL,
+                         a->q + (r + 16 * AHEAD) * PN_QK + p * 2048);
             }
         }
+        const struct f32_scales z = f32_scales(scheme, &t[1]);
+        for (int i = 0; i < 16; i++)
+            finish_f32(scheme, &z, &u[1 - (n & 1)], i);
+        return;
     }
-    for (int i = skip; i < 16; i++) {
-        const __m512 d = _mm512_set1_ps(a->d[i]);
-        for (int p = 0; p < 2; p++) {
-            float *out = c + 32 * i + 16 * p;
-            _mm512_store_ps(out, _mm512_fmadd_ps(_mm512_load_ps(y[p][i]), d, _mm512_load_ps(out)));
-        }
+    const struct int_scales z = int_scales(scheme, t);
+    int n = 0;
+    for (int32_t i = 0; i < m; i += 16, n++) {
+        const size_t r = r0 + (size_t)(i + 16 <= m ? m0 + i : m0 + m - 16);
+        struct unit *now = &u[n & 1];
+        *now = (struct unit){ sum[n & 1], scheme == INT_1_MIN ? a->s16 + 16 * r : a->s32 + 8 * r, a->d + r,
+                              acc + (size_t)i * NR };
+        int_unit(scheme, s, a->q + r * PN_QK, now, &z, n > 0 ? &u[1 - (n & 1)] : NULL,
+                 a->q + (r + 16 * AHEAD) * PN_QK);
     }
+    for (int i = 0; i < 16; i++)
+        finish_int(scheme, &z, &u[1 - (n & 1)], i);
 }
 
-/* Rows m0 .. of at most M_CHUNK activation rows, at least 16, times one tile of weight rows. */
-INLINE void amx_block(enum scheme scheme, unpack_fn *unpack, int offset, size_t block_bytes, float *acc,
-                      const uint8_t *w, int32_t rows, size_t row_bytes, const struct pn_act *a, int32_t m0,
-                      int32_t m)
-{
-    struct tail tail;
-    if (rows < NR)
-        memset(&tail, 0, sizeof tail);
-    struct panel t[2] __attribute__((aligned(64)));
-    struct planes s[2] __attribute__((aligned(64)));
-    memset(acc, 0, (size_t)m * NR * sizeof *acc);
-    for (int32_t b = 0; b < a->nb; b++) {
-        const int32_t cols = a->k - b * PN_QK < PN_QK ? a->k - b * PN_QK : PN_QK;
-        const uint8_t *next = w + NR * (row_bytes + (size_t)b * block_bytes); /* the next tile's, as many bytes */
-        rows_t row = { w + (size_t)b * block_bytes, row_bytes };
-        if (rows < NR)
-            row = tail_copy(&tail, row.p, row_bytes, rows, block_bytes * (size_t)cols / PN_QK);
-        for (int p = 0; p < 2; p++) {
-            unpack(&t[p], rows_skip(row, LANES * p, 0), 0, cols, next + (size_t)p * LANES * block_bytes);
-            make_planes(scheme, &s[p], &t[p], offset);
-        }
-        for (int32_t i = 0; i < m; i += 16) {
-            const int32_t first = i + 16 <= m ? i : m - 16;
-            const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + first);
-            const struct act_rows ar = { a->q + r0 * PN_QK, a->s32 + r0 * 8, a->s16 + r0 * 16, a->d + r0 };
-            if (scheme == F32_32 || scheme == F32_32_MIN)
-                tile_f32(scheme, t, s, &ar, i - first, acc + (size_t)first * NR);
-            else
-                tile_int(scheme, t, s, &ar, i - first, acc + (size_t)first * NR);
-        }
-    }
-}
-
-/* Rows of the last chunk, when they are too few for a tile */
-INLINE int32_t too_few(int32_t m)
-{
-    return m % M_CHUNK < 16 ? m % M_CHUNK : 0;
-}
-
-/* m: no chunk has less than 16 rows */
+/* m >= 16 */
 INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t block_bytes, float *c, size_t ldc,
                    const void *w, size_t row_bytes, int32_t n, const struct pn_act *a, int32_t m0, int32_t m)
 {
     float acc[M_CHUNK * NR] __attribute__((aligned(64)));
-    amx_config(scheme == F32_32 || scheme == F32_32_MIN ? &config_half : &config_full);
+    struct panel t[2] __attribute__((aligned(64)));
+    struct planes s[2] __attribute__((aligned(64)));
+    amx_config(is_f32(scheme) ? &config_half : &config_full);
     for (int32_t n0 = 0; n0 < n; n0 += NR) {
         const int32_t rows = n - n0 < NR ? n - n0 : NR;
         const uint8_t *wr = (const uint8_t *)w + (size_t)n0 * row_bytes;
+        struct tail tail;
+        if (rows < NR)
+            memset(&tail, 0, sizeof tail);
         for (int32_t mc = 0; mc < m; mc += M_CHUNK) {
             const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
-            amx_block(scheme, unpack, offset, block_bytes, acc, wr, rows, row_bytes, a, m0 + mc, mm);
-            for (int32_t i = 0; i < mm; i++)
-                put_sums(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)i * NR, NR, rows);
+            memset(acc, 0, (size_t)((mm + 15) & ~15) * NR * sizeof *acc);
+            for (int32_t b = 0; b < a->nb; b++) {
+                const int32_t cols = a->k - b * PN_QK < PN_QK ? a->k - b * PN_QK : PN_QK;
+                const size_t at = (size_t)b * block_bytes;
+                const uint8_t *next = wr + NR * (row_bytes + at); /* the next tile's, as many bytes */
+                rows_t row = { wr + at, row_bytes };
+                if (rows < NR)
+                    row = tail_copy(&tail, row.p, row_bytes, rows, block_bytes * (size_t)cols / PN_QK);
+                for (int p = 0; p < 2; p++) {
+                    unpack(&t[p], rows_skip(row, LANES * p, 0), 0, cols, next + (size_t)p * LANES * block_bytes);
+                    make_planes(scheme, &s[p], &t[p], offset);
+                }
+                amx_block(scheme, acc, t, s, a, b, m0 + mc, mm);
+            }
+            for (int32_t i = 0; i < mm; i++) {
+                const int32_t unit = i & ~15, first = unit + 16 <= mm ? unit : mm - 16;
+                put_sums(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)(unit + i - first) * NR, NR, rows);
+            }
         }
     }
     amx_release();
 }
 
-/* Two functions: the stack of this tier and of the lower one's would together be more than the contract allows. */
+/* For fewer rows than a tile has the lower tier: same bits. Two functions, since the stack of both together would be
+ * more than the contract allows. */
 #define MM_AMX(name, type, scheme, offset, blocks)                                                     \
     static __attribute__((noinline)) void amx_mm_##name(float *c, size_t ldc, const void *w,           \
                                                         size_t row_bytes, int32_t n,                   \
@@ -236,11 +347,7 @@ INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t blo
     static void ISA(mm_##name)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,       \
                                const struct pn_act *a, int32_t m0, int32_t m)                          \
     {                                                                                                  \
-        const int32_t few = too_few(m), most = m - few;                                                \
-        if (few > 0)                                                                                   \
-            pn_mm_avx512vnni[type](c + (size_t)most * ldc, ldc, w, row_bytes, n, a, m0 + most, few);   \
-        if (most > 0)                                                                                  \
-            amx_mm_##name(c, ldc, w, row_bytes, n, a, m0, most);                                       \
+        (m < 16 ? pn_mm_avx512vnni[type] : amx_mm_##name)(c, ldc, w, row_bytes, n, a, m0, m);          \
     }
 MM_AMX(q4_k, PN_Q4_K, INT_32_MIN, 0, 1)
 MM_AMX(q5_k, PN_Q5_K, INT_32_MIN, 0, 1)
@@ -256,12 +363,14 @@ MM_AMX(q4_1, PN_Q4_1, F32_32_MIN, 0, 8)
 MM_AMX(q5_1, PN_Q5_1, F32_32_MIN, 0, 8)
 
 /* ---- bf16 ----
- * 64 weight rows by a block of columns are packed to [k/2][16 rows][2], four panels of tiles. Sums 0 .. 3,
- * activations 4, weights 5; activations 6 and sums 7 for the rows that do not fill a tile. */
+ * 64 weight rows by a block of columns are packed to [k/2][16 rows][2], four panels of four tiles. Tiles as above:
+ * the sums of a panel 0 and 1 in turns, weights 2, 3, activations 4 .. 7, all with as many rows as there are, up to
+ * sixteen. */
 
 #define BF_ROWS 64
 #define BF_COLS PN_ACT16_COLS
 #define BF_M_CHUNK 256
+#define BF_FEW 16 /* activation rows */
 
 struct bf_block {
     uint16_t w[BF_ROWS / 16][BF_COLS / 2][16][2];
@@ -269,69 +378,69 @@ struct bf_block {
     float sum[BF_M_CHUNK][BF_ROWS];
 };
 
-/* cols columns of 16 weight rows, of which some may be missing, to a panel; zeros up to a multiple of 32 */
+/* Lines to be fetched, `lines` at a time */
+struct bf_ahead {
+    const uint8_t *p;
+    int lines;
+};
+INLINE void bf_fetch(struct bf_ahead *f)
+{
+    fetch_lines(f->p, f->lines);
+    f->p += 64 * f->lines;
+}
+
+/* cols columns of 16 weight rows, of which some may be missing, to a panel; zeros up to a multiple of 32.
+ * Fetches sixteen times. */
 INLINE void bf_pack(enum pn_type type, struct bf_block *t, uint16_t (*panel)[16][2], const uint8_t *w,
-                    size_t row_bytes, int32_t rows, int32_t cols)
+                    size_t row_bytes, int32_t rows, int32_t cols, struct bf_ahead *f)
 {
     const int direct = type == PN_BF16 && cols % 32 == 0 && rows >= 16;
     const rows_t row = direct ? (rows_t){ w, row_bytes } : (rows_t){ (const uint8_t *)t->rows[0], sizeof t->rows[0] };
-    for (int32_t r = 0; r < 16 && !direct; r++)
+    for (int32_t r = 0; r < 16 && !direct; r++) {
         row_to_bf16(type, t->rows[r], w + (size_t)(r < rows ? r : rows - 1) * row_bytes, cols);
-    for (int32_t i = 0; i < (cols + 31) / 32 * 16; i += 8) {
+        bf_fetch(f);
+    }
+    const int32_t groups = (cols + 31) / 32 * 2;
+    for (int32_t i = 0; i < groups; i++) {
         __m512i col[8];
-        columns8(col, row, 4 * (size_t)i);
+        columns8(col, row, 32 * (size_t)i);
         PRAGMA_UNROLL
         for (int j = 0; j < 8; j++)
-            _mm512_store_si512(panel[i + j], col[j]);
+            _mm512_store_si512(panel[8 * i + j], col[j]);
+        for (int32_t j = 16 * i / groups; direct && j < 16 * (i + 1) / groups; j++)
+            bf_fetch(f);
     }
 }
 
 #define BF_STRIDE (BF_ROWS * sizeof(float))
 
-/* sum[16][BF_ROWS] += 16 activation rows */
-INLINE void bf_tiles(struct bf_block *t, float *sum, const uint16_t *x, int32_t panels, int32_t cols)
+/* sum[16][BF_ROWS] += activation rows x, as many as the tiles have; next: activations wanted soon */
+INLINE void bf_unit(const struct bf_block *t, float *sum, const uint16_t *x, int32_t panels, int32_t cols,
+                    const uint8_t *next)
 {
-#define EACH_PANEL(OP)                                                                                 \
-    do {                                                                                               \
-        OP(0);                                                                                         \
-        if (panels > 1)                                                                                \
-            OP(1);                                                                                     \
-        if (panels > 2)                                                                                \
-            OP(2);                                                                                     \
-        if (panels > 3)                                                                                \
-            OP(3);                                                                                     \
-    } while (0)
-#define LOAD(p) amx_load(p, sum + 16 * (p), BF_STRIDE)
-#define STORE(p) amx_store(p, sum + 16 * (p), BF_STRIDE)
-#define DOT(p)                                                                                         \
-    do {                                                                                               \
-        amx_load(5, t->w[p][k / 2], 64);                                                               \
-        amx_dot_bf16(p, 4, 5);                                                                         \
-    } while (0)
-    EACH_PANEL(LOAD);
-    for (int32_t k = 0; k < cols; k += 32) {
-        amx_load(4, x + k, BF_COLS * sizeof *x);
-        EACH_PANEL(DOT);
+#define STEP(A, B, T, p, k)                                                                            \
+    if (cols > 32 * (k)) {                                                                             \
+        if ((p) == 0)                                                                                  \
+            amx_load(A, x + 32 * (k), BF_COLS * sizeof *x);                                            \
+        amx_load(B, t->w[p][16 * (k)], 64);                                                            \
+        amx_dot_bf16(T, A, B);                                                                         \
+        fetch_lines(next + 256 * (4 * (p) + (k)), 4);                                                  \
     }
-    EACH_PANEL(STORE);
-#undef EACH_PANEL
-#undef LOAD
-#undef STORE
-#undef DOT
-}
-
-/* The same for the last rows. */
-INLINE void bf_last_tiles(struct bf_block *t, float *sum, const uint16_t *x, int32_t panels, int32_t cols)
-{
-    for (int32_t p = 0; p < panels; p++) {
-        amx_load(7, sum + 16 * p, BF_STRIDE);
-        for (int32_t k = 0; k < cols; k += 32) {
-            amx_load(6, x + k, BF_COLS * sizeof *x);
-            amx_load(5, t->w[p][k / 2], 64);
-            amx_dot_bf16(7, 6, 5);
-        }
-        amx_store(7, sum + 16 * p, BF_STRIDE);
+#define PANEL(T, p)                                                                                    \
+    if (panels > (p)) {                                                                                \
+        amx_load(T, sum + 16 * (p), BF_STRIDE);                                                        \
+        STEP(4, 2, T, p, 0)                                                                            \
+        STEP(5, 3, T, p, 1)                                                                            \
+        STEP(6, 2, T, p, 2)                                                                            \
+        STEP(7, 3, T, p, 3)                                                                            \
+        amx_store(T, sum + 16 * (p), BF_STRIDE);                                                       \
     }
+    PANEL(0, 0)
+    PANEL(1, 1)
+    PANEL(0, 2)
+    PANEL(1, 3)
+#undef PANEL
+#undef STEP
 }
 
 INLINE void amx_mm_bf16(enum pn_type type, float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
@@ -340,30 +449,49 @@ INLINE void amx_mm_bf16(enum pn_type type, float *c, size_t ldc, const void *w, 
     struct bf_block t __attribute__((aligned(64)));
     struct amx_config config = config_full;
     const size_t elem = type == PN_F32 ? 4 : 2;
-    const int32_t m = a->m, last = m % 16;
-    if (last > 0)
-        config.rows[6] = config.rows[7] = (uint8_t)last;
+    const int32_t m = a->m, unit = m < 16 ? m : 16;
+    if (m == 0)
+        return; /* no tile without rows */
+    for (int i = 0; i < 8; i++)
+        config.rows[i] = (uint8_t)(i == 2 || i == 3 ? 16 : unit);
+    /* As in the avx512bf16 tier: with few activation rows memory is what takes time, and the next tile is fetched
+     * meanwhile, in the order of the file, which fewer rows leave in L2. With many, the same rows a block on. */
+    const int few = m <= BF_FEW;
+    const int32_t tile_rows = few ? BF_ROWS / 2 : BF_ROWS;
     amx_config(&config);
-    for (int32_t n0 = 0; n0 < n; n0 += BF_ROWS) {
-        const int32_t rows = n - n0 < BF_ROWS ? n - n0 : BF_ROWS;
+    for (int32_t n0 = 0; n0 < n; n0 += tile_rows) {
+        const int32_t rows = n - n0 < tile_rows ? n - n0 : tile_rows;
         const int32_t panels = (rows + 15) / 16;
+        const uint8_t *wr = (const uint8_t *)w + (size_t)n0 * row_bytes;
+        struct bf_ahead f = { wr + (size_t)tile_rows * row_bytes, 0 };
         for (int32_t mc = 0; mc < m; mc += BF_M_CHUNK) {
             const int32_t mm = m - mc < BF_M_CHUNK ? m - mc : BF_M_CHUNK;
-            memset(t.sum, 0, (size_t)mm * sizeof t.sum[0]);
+            const int32_t n_units = (mm + 15) / 16, last = m < 16 ? 0 : mc + mm - 16; /* first row of the last unit */
+            memset(t.sum, 0, (size_t)(16 * n_units) * sizeof t.sum[0]);
             for (int32_t b = 0; b < a->nb; b++) {
                 const int32_t left = a->k - b * BF_COLS, cols = left < BF_COLS ? left : BF_COLS;
-                const uint8_t *from = (const uint8_t *)w + (size_t)n0 * row_bytes + (size_t)(b * BF_COLS) * elem;
-                const uint16_t *x = a->x + ((size_t)b * (size_t)a->rows + (size_t)mc) * BF_COLS;
+                const uint8_t *from = wr + (size_t)(b * BF_COLS) * elem;
+                const uint8_t *coming = from + BF_COLS * elem;
+                const uint16_t *x = a->x + (size_t)b * (size_t)a->rows * BF_COLS;
+                if (few)
+                    f.lines = (int)((size_t)cols * elem + 63) / 64;
                 for (int32_t p = 0; p < panels; p++)
-                    bf_pack(type, &t, t.w[p], from + (size_t)(16 * p) * row_bytes, row_bytes, rows - 16 * p, cols);
-                int32_t i = 0;
-                for (; i + 16 <= mm; i += 16)
-                    bf_tiles(&t, t.sum[i], x + i * BF_COLS, panels, cols);
-                if (i < mm)
-                    bf_last_tiles(&t, t.sum[i], x + i * BF_COLS, panels, cols);
+                    bf_pack(type, &t, t.w[p], from + (size_t)(16 * p) * row_bytes, row_bytes, rows - 16 * p, cols, &f);
+                for (int32_t u = 0; u < n_units; u++) {
+                    const uint16_t *xu = x + (size_t)(u < n_units - 1 ? mc + 16 * u : last) * BF_COLS;
+                    for (int32_t r = BF_ROWS * u / n_units; !few && r < BF_ROWS * (u + 1) / n_units; r++)
+                        fetch_lines(coming + (size_t)r * row_bytes, (int)(BF_COLS * elem / 64));
+                    bf_unit(&t, t.sum[16 * u], xu, panels, cols, (const uint8_t *)(xu + AHEAD * 16 * BF_COLS));
+                }
             }
-            for (int32_t i = 0; i < mm; i++)
-                put_sums(c + (size_t)(mc + i) * ldc + n0, t.sum[i], BF_ROWS, rows);
+            for (int32_t i = 0; i < mm; i++) {
+                const int32_t u = i / 16, first = u < n_units - 1 ? mc + 16 * u : last;
+                const float *sum = t.sum[16 * u + mc + i - first];
+                if (few)
+                    put_sums(c + (size_t)(mc + i) * ldc + n0, sum, BF_ROWS / 2, rows);
+                else
+                    put_sums(c + (size_t)(mc + i) * ldc + n0, sum, BF_ROWS, rows);
+            }
         }
     }
     amx_release();
