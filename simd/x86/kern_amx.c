@@ -25,11 +25,17 @@
 #include "amx_ops.h"
 #include "kern/kern.h"
 #include "quant/blocks.h"
+#include "x86_vf512.h"
+
+#undef ISA
 #define ISA(name) name##_amx
 #define MR 16
+#include "x86_math.h"
+
+#include "kern/attn_tmpl.h"
+#include "x86_bf16.h"
 #include "x86_mm512.h"
 
-#include "x86_bf16.h"
 #include "x86_mm.h"
 
 /* ---- int8 ----
@@ -39,10 +45,10 @@
 #define ROWS_FULL { 16, 16, 16, 16, 16, 16, 16, 16 }
 #define COLS_FULL { 64, 64, 64, 64, 64, 64, 64, 64 }
 static const struct amx_config config_full = { .palette = 1, .rows = ROWS_FULL, .colsb = COLS_FULL };
-/* products of 32 columns */
+/* products of 32 columns: sums 0 .. 3, activations 4, 5, weights 6, 7 */
 static const struct amx_config config_half = { .palette = 1,
-                                               .rows = { 16, 16, 8, 8, 16, 16, 16, 16 },
-                                               .colsb = { 64, 64, 64, 64, 32, 32, 32, 32 } };
+                                               .rows = { 16, 16, 16, 16, 16, 16, 8, 8 },
+                                               .colsb = { 64, 64, 64, 64, 32, 32, 64, 64 } };
 
 /* The bytes of a panel, [k/4][row][4]: sixteen rows of it are a tile. */
 struct planes {
@@ -101,19 +107,15 @@ INLINE int n_mins(enum scheme scheme) /* pairs */
 {
     return scheme == INT_32_MIN ? 4 : scheme == INT_1_MIN ? 8 : 0;
 }
-INLINE struct int_scales int_scales(enum scheme scheme, const struct panel *t)
+/* those of panel p */
+INLINE void int_scales(enum scheme scheme, struct int_scales *z, int p, const struct panel *t)
 {
-    struct int_scales z;
+    z->d[p] = _mm512_load_ps(t->d);
+    if (n_mins(scheme) > 0)
+        z->dmin[p] = _mm512_load_ps(t->dmin);
     PRAGMA_UNROLL
-    for (int p = 0; p < 2; p++) {
-        z.d[p] = _mm512_load_ps(t[p].d);
-        if (n_mins(scheme) > 0)
-            z.dmin[p] = _mm512_load_ps(t[p].dmin);
-        PRAGMA_UNROLL
-        for (int j = 0; j < n_mins(scheme); j++)
-            z.mn[j][p] = _mm512_load_si512(t[p].mn[j]);
-    }
-    return z;
+    for (int j = 0; j < n_mins(scheme); j++)
+        z->mn[j][p] = _mm512_load_si512(t->mn[j]);
 }
 
 /* c += row i */
@@ -143,17 +145,20 @@ INLINE void finish_int(enum scheme scheme, const struct int_scales *z, const str
 }
 
 /* The same of a panel whose groups have f32 scales */
+struct groups {
+    float d[8][16], m[8][16];
+};
 struct f32_scales {
     __m512 d[8], m[8];
 };
-INLINE struct f32_scales f32_scales(enum scheme scheme, const struct panel *t)
+INLINE struct f32_scales f32_scales(enum scheme scheme, const struct groups *t)
 {
     struct f32_scales z;
     PRAGMA_UNROLL
     for (int g = 0; g < 8; g++) {
-        z.d[g] = _mm512_load_ps(t->s.g.d[g]);
+        z.d[g] = _mm512_load_ps(t->d[g]);
         if (scheme == F32_32_MIN)
-            z.m[g] = _mm512_load_ps(t->s.g.m[g]);
+            z.m[g] = _mm512_load_ps(t->m[g]);
     }
     return z;
 }
@@ -173,11 +178,13 @@ INLINE void finish_f32(enum scheme scheme, const struct f32_scales *z, const str
     _mm512_store_ps(c, _mm512_fmadd_ps(y, _mm512_set1_ps(u->d[i]), _mm512_load_ps(c)));
 }
 
-/* Tiles' loads and products do not occupy the vector units. So between them the sums of the unit before are finished:
- * STEP(i), i = 0, 1, ..., and some lines of the activations wanted next are fetched. */
+/* Tiles' loads and products do not occupy the vector units. So between them the sums of the unit before are finished and
+ * some lines of the activations wanted next are fetched: STEP(i), i = 0, 1, ... Sums are stored some steps late, when
+ * they are there; a store that waits holds up what comes after it. */
 
-/* sum T of one plane of weights over 256 columns, from step i on; LOAD_A: when the activations are not there yet */
-#define PLANE(T, DOT, w, LOAD_A, sum, i)                                                               \
+/* Sum T of one plane of weights over 256 columns, from step i on; LOAD_A: when the activations are not there yet;
+ * STORE_LAST: the plane's before */
+#define PLANE(T, DOT, w, LOAD_A, STORE_LAST, i)                                                        \
     do {                                                                                               \
         amx_zero(T);                                                                                   \
         LOAD_A(4, 0);                                                                                  \
@@ -191,65 +198,77 @@ INLINE void finish_f32(enum scheme scheme, const struct f32_scales *z, const str
         LOAD_A(6, 2);                                                                                  \
         amx_load(2, (w)[32], 64);                                                                      \
         DOT(T, 6, 2);                                                                                  \
+        STORE_LAST;                                                                                    \
         STEP((i) + 2);                                                                                 \
         LOAD_A(7, 3);                                                                                  \
         amx_load(3, (w)[48], 64);                                                                      \
         DOT(T, 7, 3);                                                                                  \
         STEP((i) + 3);                                                                                 \
-        amx_store(T, sum, 64);                                                                         \
     } while (0)
 #define LOAD(t, k) amx_load(t, q + 64 * (k), PN_QK)
 #define LOADED(t, k) (void)0
 
-/* u->sum: 16 activation rows q by two panels; before: the unit whose sums wait, or NULL; next: activations */
+/* u->sum: 16 activation rows q by two panels, but for the last plane, which int_end() stores; before: the unit whose
+ * sums wait, if it has any; next: activations */
+INLINE void int_end(enum scheme scheme, const struct unit *u)
+{
+    amx_store(1, u->sum[scheme == INT_1_MIN ? 2 : 3], 64);
+}
 INLINE void int_unit(enum scheme scheme, const struct planes *s, const int8_t *q, const struct unit *u,
                      const struct int_scales *z, const struct unit *before, const int8_t *next)
 {
+    const int steps = scheme == INT_1_MIN ? 8 : 16, wait = 2; /* before the first row is finished */
 #define STEP(i)                                                                                        \
     do {                                                                                               \
-        const int rows = scheme == INT_1_MIN ? 2 : 1;                                                  \
-        fetch_lines((const uint8_t *)next + 256 * rows * (i), 4 * rows);                               \
-        PRAGMA_UNROLL                                                                                  \
-        for (int r = 0; r < rows && before != NULL; r++)                                               \
-            finish_int(scheme, z, before, rows * (i) + r);                                             \
+        fetch_lines((const uint8_t *)next + 64 * (64 / steps) * (i), 64 / steps);                      \
+        if (before->sum != NULL && (i) >= wait)                                                        \
+            for (int r = 16 * ((i) - wait) / (steps - wait); r < 16 * ((i) + 1 - wait) / (steps - wait); r++) \
+                finish_int(scheme, z, before, r);                                                      \
     } while (0)
+#define END_BEFORE if (before->sum != NULL) int_end(scheme, before)
     if (scheme == INT_1_MIN) {
-        PLANE(0, amx_dot_s8, s[0].lo, LOAD, u->sum[0], 0);
-        PLANE(1, amx_dot_s8, s[1].lo, LOADED, u->sum[2], 4);
+        PLANE(0, amx_dot_s8, s[0].lo, LOAD, END_BEFORE, 0);
+        PLANE(1, amx_dot_s8, s[1].lo, LOADED, amx_store(0, u->sum[0], 64), 4);
     } else {
-        PLANE(0, amx_dot_s8u8, s[0].lo, LOAD, u->sum[0], 0);
-        PLANE(1, amx_dot_s8, s[0].hi, LOADED, u->sum[1], 4);
-        PLANE(0, amx_dot_s8u8, s[1].lo, LOADED, u->sum[2], 8);
-        PLANE(1, amx_dot_s8, s[1].hi, LOADED, u->sum[3], 12);
+        PLANE(0, amx_dot_s8u8, s[0].lo, LOAD, END_BEFORE, 0);
+        PLANE(1, amx_dot_s8, s[0].hi, LOADED, amx_store(0, u->sum[0], 64), 4);
+        PLANE(0, amx_dot_s8u8, s[1].lo, LOADED, amx_store(1, u->sum[1], 64), 8);
+        PLANE(1, amx_dot_s8, s[1].hi, LOADED, amx_store(0, u->sum[2], 64), 12);
     }
 #undef STEP
+#undef END_BEFORE
 }
 
-/* u->sum: 16 activation rows q by the groups of one panel */
+/* u->sum: 16 activation rows q by the groups of one panel, but for the last two, which f32_end() stores */
+INLINE void f32_end(const struct unit *u)
+{
+    amx_store(2, u->sum[6], 64);
+    amx_store(3, u->sum[7], 64);
+}
 INLINE void f32_unit(enum scheme scheme, const struct planes *s, const int8_t *q, const struct unit *u,
                      const struct f32_scales *z, const struct unit *before, const int8_t *next)
 {
-#define GROUP(T, A, B, g)                                                                              \
+    const int wait = 2;
+#define GROUP(T, A, B, g, STORE_LAST)                                                                  \
     do {                                                                                               \
+        STORE_LAST;                                                                                    \
         amx_zero(T);                                                                                   \
         amx_load(A, q + 32 * (g), PN_QK);                                                              \
         amx_load(B, s->lo[8 * (g)], 64);                                                               \
         amx_dot_s8(T, A, B);                                                                           \
         fetch_lines((const uint8_t *)next + 256 * (g), 4);                                             \
-        if (before != NULL) {                                                                          \
-            finish_f32(scheme, z, before, 2 * (g));                                                    \
-            finish_f32(scheme, z, before, 2 * (g) + 1);                                                \
-        }                                                                                              \
-        amx_store(T, u->sum[g], 64);                                                                   \
+        if (before->sum != NULL && (g) >= wait)                                                        \
+            for (int r = 16 * ((g) - wait) / (8 - wait); r < 16 * ((g) + 1 - wait) / (8 - wait); r++)  \
+                finish_f32(scheme, z, before, r);                                                      \
     } while (0)
-    GROUP(0, 4, 2, 0);
-    GROUP(1, 5, 3, 1);
-    GROUP(0, 6, 2, 2);
-    GROUP(1, 7, 3, 3);
-    GROUP(0, 4, 2, 4);
-    GROUP(1, 5, 3, 5);
-    GROUP(0, 6, 2, 6);
-    GROUP(1, 7, 3, 7);
+    GROUP(0, 4, 6, 0, (void)0);
+    GROUP(1, 5, 7, 1, if (before->sum != NULL) f32_end(before));
+    GROUP(2, 4, 6, 2, amx_store(0, u->sum[0], 64));
+    GROUP(3, 5, 7, 3, amx_store(1, u->sum[1], 64));
+    GROUP(0, 4, 6, 4, amx_store(2, u->sum[2], 64));
+    GROUP(1, 5, 7, 5, amx_store(3, u->sum[3], 64));
+    GROUP(2, 4, 6, 6, amx_store(0, u->sum[4], 64));
+    GROUP(3, 5, 7, 7, amx_store(1, u->sum[5], 64));
 #undef GROUP
 }
 
@@ -257,42 +276,38 @@ INLINE void f32_unit(enum scheme scheme, const struct planes *s, const int8_t *q
 
 /* acc[..][NR] += super-block b of m activation rows from m0 on, sixteen at a time. m + m0 is at least 16; rows of the
  * last unit that were done in the one before are done again, in acc rows of their own. */
-INLINE void amx_block(enum scheme scheme, float *acc, const struct panel *t, const struct planes *s,
-                      const struct pn_act *a, int32_t b, int32_t m0, int32_t m)
+INLINE void amx_block(enum scheme scheme, float *acc, const struct int_scales *z, const struct groups *groups,
+                      const struct planes *s, const struct pn_act *a, int32_t b, int32_t m0, int32_t m)
 {
     int32_t sum[2][8][16][16] __attribute__((aligned(64)));
-    struct unit u[2];
+    struct unit before = { NULL, NULL, NULL, NULL }, now;
     const size_t r0 = (size_t)b * (size_t)a->m;
+    int which = 0;
     if (is_f32(scheme)) {
-        /* panels in turns: each unit's scales are loaded for the next */
-        int n = 0;
         for (int32_t i = 0; i < m; i += 16) {
             const size_t r = r0 + (size_t)(i + 16 <= m ? m0 + i : m0 + m - 16);
-            for (int p = 0; p < 2; p++, n++) {
-                struct unit *now = &u[n & 1];
-                *now = (struct unit){ sum[n & 1], a->s32 + 8 * r, a->d + r, acc + (size_t)i * NR + 16 * p };
-                const struct f32_scales z = f32_scales(scheme, &t[1 - p]);
-                f32_unit(scheme, &s[p], a->q + r * PN_QK, now, &z, n > 0 ? &u[1 - (n & 1)] : NULL,
+            for (int p = 0; p < 2; p++, which ^= 1, before = now) { /* panels in turns: the other's scales */
+                const struct f32_scales other = f32_scales(scheme, &groups[1 - p]);
+                now = (struct unit){ sum[which], a->s32 + 8 * r, a->d + r, acc + (size_t)i * NR + 16 * p };
+                f32_unit(scheme, &s[p], a->q + r * PN_QK, &now, &other, &before,
                          a->q + (r + 16 * AHEAD) * PN_QK + p * 2048);
             }
         }
-        const struct f32_scales z = f32_scales(scheme, &t[1]);
+        const struct f32_scales last = f32_scales(scheme, &groups[1]);
+        f32_end(&before);
         for (int i = 0; i < 16; i++)
-            finish_f32(scheme, &z, &u[1 - (n & 1)], i);
+            finish_f32(scheme, &last, &before, i);
         return;
     }
-    const struct int_scales z = int_scales(scheme, t);
-    int n = 0;
-    for (int32_t i = 0; i < m; i += 16, n++) {
+    for (int32_t i = 0; i < m; i += 16, which ^= 1, before = now) {
         const size_t r = r0 + (size_t)(i + 16 <= m ? m0 + i : m0 + m - 16);
-        struct unit *now = &u[n & 1];
-        *now = (struct unit){ sum[n & 1], scheme == INT_1_MIN ? a->s16 + 16 * r : a->s32 + 8 * r, a->d + r,
-                              acc + (size_t)i * NR };
-        int_unit(scheme, s, a->q + r * PN_QK, now, &z, n > 0 ? &u[1 - (n & 1)] : NULL,
-                 a->q + (r + 16 * AHEAD) * PN_QK);
+        now = (struct unit){ sum[which], scheme == INT_1_MIN ? a->s16 + 16 * r : a->s32 + 8 * r, a->d + r,
+                             acc + (size_t)i * NR };
+        int_unit(scheme, s, a->q + r * PN_QK, &now, z, &before, a->q + (r + 16 * AHEAD) * PN_QK);
     }
+    int_end(scheme, &before);
     for (int i = 0; i < 16; i++)
-        finish_int(scheme, &z, &u[1 - (n & 1)], i);
+        finish_int(scheme, z, &before, i);
 }
 
 /* m >= 16 */
@@ -300,7 +315,8 @@ INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t blo
                    const void *w, size_t row_bytes, int32_t n, const struct pn_act *a, int32_t m0, int32_t m)
 {
     float acc[M_CHUNK * NR] __attribute__((aligned(64)));
-    struct panel t[2] __attribute__((aligned(64)));
+    struct panel t __attribute__((aligned(64))); /* of both panels in turn: less to keep in L1 */
+    struct groups groups[2] __attribute__((aligned(64)));
     struct planes s[2] __attribute__((aligned(64)));
     amx_config(is_f32(scheme) ? &config_half : &config_full);
     for (int32_t n0 = 0; n0 < n; n0 += NR) {
@@ -319,11 +335,17 @@ INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t blo
                 rows_t row = { wr + at, row_bytes };
                 if (rows < NR)
                     row = tail_copy(&tail, row.p, row_bytes, rows, block_bytes * (size_t)cols / PN_QK);
+                struct int_scales z;
+                PRAGMA_UNROLL
                 for (int p = 0; p < 2; p++) {
-                    unpack(&t[p], rows_skip(row, LANES * p, 0), 0, cols, next + (size_t)p * LANES * block_bytes);
-                    make_planes(scheme, &s[p], &t[p], offset);
+                    unpack(&t, rows_skip(row, LANES * p, 0), 0, cols, next + (size_t)p * LANES * block_bytes);
+                    make_planes(scheme, &s[p], &t, offset);
+                    if (is_f32(scheme))
+                        memcpy(&groups[p], &t.s.g, sizeof groups[p]);
+                    else
+                        int_scales(scheme, &z, p, &t);
                 }
-                amx_block(scheme, acc, t, s, a, b, m0 + mc, mm);
+                amx_block(scheme, acc, &z, groups, s, a, b, m0 + mc, mm);
             }
             for (int32_t i = 0; i < mm; i++) {
                 const int32_t unit = i & ~15, first = unit + 16 <= mm ? unit : mm - 16;
@@ -426,19 +448,25 @@ INLINE void bf_unit(const struct bf_block *t, float *sum, const uint16_t *x, int
         amx_dot_bf16(T, A, B);                                                                         \
         fetch_lines(next + 256 * (4 * (p) + (k)), 4);                                                  \
     }
-#define PANEL(T, p)                                                                                    \
+/* stores the sums of the panel before when they are there; a store that waits holds up what comes after it */
+#define PANEL(T, LAST, p)                                                                              \
     if (panels > (p)) {                                                                                \
         amx_load(T, sum + 16 * (p), BF_STRIDE);                                                        \
         STEP(4, 2, T, p, 0)                                                                            \
         STEP(5, 3, T, p, 1)                                                                            \
+        if ((p) > 0)                                                                                   \
+            amx_store(LAST, sum + 16 * ((p) - 1), BF_STRIDE);                                          \
         STEP(6, 2, T, p, 2)                                                                            \
         STEP(7, 3, T, p, 3)                                                                            \
-        amx_store(T, sum + 16 * (p), BF_STRIDE);                                                       \
     }
-    PANEL(0, 0)
-    PANEL(1, 1)
-    PANEL(0, 2)
-    PANEL(1, 3)
+    PANEL(0, 1, 0)
+    PANEL(1, 0, 1)
+    PANEL(0, 1, 2)
+    PANEL(1, 0, 3)
+    if (panels % 2 == 0)
+        amx_store(1, sum + 16 * (panels - 1), BF_STRIDE);
+    else
+        amx_store(0, sum + 16 * (panels - 1), BF_STRIDE);
 #undef PANEL
 #undef STEP
 }
@@ -507,6 +535,10 @@ MM_BF16(mm_bf16_bf16, PN_BF16)
 MM_BF16(mm_bf16_f16, PN_F16)
 MM_BF16(mm_bf16_f32, PN_F32)
 
+/* ---- attention ---- */
+
+#include "amx_attn.h"
+
 /* ---- peaks ---- */
 
 /* Four independent sums of zero tiles: the instructions' time does not depend on the data. */
@@ -548,6 +580,7 @@ void pn_kern_init_amx(struct pn_kern *k)
     k->mm_bf16[PN_BF16] = ISA(mm_bf16_bf16);
     k->mm_bf16[PN_F16] = ISA(mm_bf16_f16);
     k->mm_bf16[PN_F32] = ISA(mm_bf16_f32);
+    k->attn_bf16 = ISA(attn_bf16);
     k->peak_int8 = ISA(peak_int8);
     k->peak_bf16 = ISA(peak_bf16);
 }

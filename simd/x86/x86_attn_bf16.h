@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attention with bf16 products for the 512-bit tiers: what does not depend on how they multiply.
+ *
+ * As attn_tmpl.h: all query rows pass over one tile of 64 keys before the next. Queries are rounded
+ * once per call, probabilities as they come. BF16 keys and values lie in pairs already; those of other types are
+ * brought to that form a tile at a time, on the stack.
+ *
+ * The including file has x86_vf512.h, x86_math.h, x86_bf16.h and attn_tmpl.h before this one and defines
+ *     BF_UNIT          query rows that bf_rows() takes at most
+ *     BF_GRAIN         the rows of a pass are a multiple of it, or fewer than that
+ *     bf_direct(type, rows, hd)   whether `rows` rows take keys and values as they lie in the cache, also of types
+ *                                 that are not pairs
+ *     bf_begin(rows, dims), bf_end()   around the work on `rows` rows
+ *     bf_rows(...)     see below */
+#ifndef PN_X86_ATTN_BF16_H
+#define PN_X86_ATTN_BF16_H
+
+#define BF_LAG 8.0f /* a row's m may be smaller than its largest score by so much: p stays below 3000 */
+#define Q_ELEMS (128 * PN_ATTN_BF16_HD) /* of rounded queries at a time: 32 KiB of stack */
+
+/* A tile: `type` as it lies in the cache. */
+struct bf_tile_kv {
+    const uint8_t *k, *v;
+    size_t k_block, v_row;       /* bytes of 16 keys; of a pair of values */
+    int32_t dims;                /* of a key, padded with zeros */
+    const float *ks, *vs, *bias; /* at the tile's first key, or NULL */
+    const char *next_k, *next_v; /* to be fetched, or NULL */
+};
+
+/* Dimensions are padded to whole groups of the key layout. */
+INLINE int32_t bf_dims(enum pn_kv_type type, int32_t hd)
+{
+    return type == PN_KV_Q8 ? (hd + 3) & ~3 : (hd + 1) & ~1;
+}
+
+/* x[16] in the even places, y[16] in the odd ones, rounded */
+INLINE __m512i pairs_of(__m512 x, __m512 y)
+{
+    const __m512i mixed = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+                                           23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(mixed, (__m512i)_mm512_cvtne2ps_pbh(y, x));
+}
+/* the same for values that bf16 holds exactly */
+INLINE __m512i pairs_exact(__m512 x, __m512 y)
+{
+    return _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(x), 16), _mm512_castps_si512(y));
+}
+
+/* Member i of sixteen groups of four int8, times 2^24. */
+INLINE __m512 key_i8(__m512i k, int i)
+{
+    const __m512i to_top = _mm512_broadcast_i32x4(_mm_set_epi32(
+        0x0c808080 + (i << 24), 0x08808080 + (i << 24), 0x04808080 + (i << 24), 0x00808080 + (i << 24)));
+    return _mm512_cvtepi32_ps(_mm512_shuffle_epi8(k, to_top));
+}
+
+/* Pair i of the 64 bytes at k: dimensions of 16 keys (F16: both halves there are). */
+INLINE __m512i bf_key_pair(enum pn_kv_type type, const uint8_t *k, int i)
+{
+    if (type == PN_KV_F16)
+        return pairs_of(vf_load_f16(k), vf_load_f16(k + 32));
+    const __m512i x = _mm512_loadu_si512(k);
+    return type == PN_KV_BF16 ? x : pairs_exact(key_i8(x, 2 * i), key_i8(x, 2 * i + 1));
+}
+
+/* Sixteen dimensions (those of m) of a pair of values; the second is v_row / 2 bytes behind the first. */
+INLINE __m512i bf_value_pair(enum pn_kv_type type, const uint8_t *v, size_t v_row, __mmask16 m)
+{
+    const uint8_t *odd = v + v_row / 2;
+    if (type == PN_KV_BF16)
+        return _mm512_maskz_loadu_epi32(m, v);
+    if (type == PN_KV_F16)
+        return pairs_of(_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, v)),
+                        _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, odd)));
+    return pairs_exact(vf_from_i8(_mm_maskz_loadu_epi8(m, v)), vf_from_i8(_mm_maskz_loadu_epi8(m, odd)));
+}
+
+/* The tile t as pairs: k [4][dims/2][16][2], v [32][hd rounded up to 16][2]. */
+INLINE void bf_convert(enum pn_kv_type type, uint16_t *k, uint16_t *v, const struct bf_tile_kv *t, int32_t hd)
+{
+    const int step = type == PN_KV_Q8 ? 4 : 2;
+    for (int b = 0; b < TILE_VECS; b++) {
+        const uint8_t *from = t->k + (size_t)b * t->k_block;
+        int32_t d = 0;
+        for (; d + (type == PN_KV_F16) < hd; d += step, from += 64) {
+            PRAGMA_UNROLL
+            for (int i = 0; i < step / 2; i++, k += 32)
+                _mm512_store_si512(k, bf_key_pair(type, from, i));
+        }
+        if (d < hd) { /* F16, odd */
+            _mm512_store_si512(k, pairs_of(vf_load_f16(from), vf_zero()));
+            k += 32;
+        }
+    }
+    const size_t bytes = type == PN_KV_Q8 ? 1 : type == PN_KV_F16 ? 2 : 4; /* of a dimension (BF16: of two values) */
+    for (int32_t j = 0; j < PN_ATTN_TILE / 2; j++) {
+        const uint8_t *from = t->v + (size_t)j * t->v_row;
+        for (int32_t d = 0; d < hd; d += 16, v += 32) {
+            const __mmask16 m = hd - d >= 16 ? 0xffff : first_n(hd - d);
+            _mm512_store_si512(v, bf_value_pair(type, from + (size_t)d * bytes, t->v_row, m));
+        }
+    }
+}
+
+/* exp(x), x <= BF_LAG, to a relative error of 2^-13 (p is rounded to 2^-9), never below 2^-125: 2^n times a
+ * minimax polynomial of degree three */
+INLINE __m512 bf_exp(__m512 x)
+{
+    const __m512 log2e = vf_set1(PN_EXP_LOG2E), magic = vf_set1(PN_EXP_MAGIC);
+    x = vf_max(vf_set1(-86.0f), x); /* a NaN stays */
+    const __m512 t = vf_fma(x, log2e, magic);
+    const __m512 f = vf_fms(x, log2e, vf_sub(t, magic));
+    __m512 p = vf_set1(0x1.c3f76p-5f);
+    p = vf_fma(p, f, vf_set1(0x1.f0de1ap-3f));
+    p = vf_fma(p, f, vf_set1(0x1.62f31ap-1f));
+    p = vf_fma(p, f, vf_set1(0x1.fff692p-1f));
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
+}
+
+/* Scores of one row to probabilities p, rounded; m, l and o of the row follow. n > 0 keys are seen. */
+INLINE void bf_softmax(enum pn_kv_type type, struct pn_attn_part *part, uint16_t *p, const float *s, int32_t n,
+                       int32_t hd, const struct bf_tile_kv *t)
+{
+    __m512 x[TILE_VECS], max = vf_set1(-INFINITY);
+    const uint64_t seen = n >= PN_ATTN_TILE ? ~UINT64_C(0) : (UINT64_C(1) << n) - 1;
+    PRAGMA_UNROLL
+    for (int b = 0; b < TILE_VECS; b++) {
+        const __mmask16 m = (__mmask16)(seen >> (16 * b));
+        x[b] = _mm512_load_ps(s + 16 * b);
+        if (type == PN_KV_Q8)
+            x[b] = vf_mul(vf_mul(x[b], vf_set1(0x1p-24f)), vf_load(t->ks + 16 * b)); /* see key_i8 */
+        if (t->bias != NULL)
+            x[b] = vf_add(x[b], _mm512_maskz_loadu_ps(m, t->bias + 16 * b));
+        x[b] = _mm512_mask_mov_ps(vf_set1(-INFINITY), m, x[b]);
+        max = vf_max(x[b], max);
+    }
+    const float new_max = vf_hmax(max);
+    if (new_max > part->m + BF_LAG) { /* rescaling at every new maximum costs a twentieth of the time */
+        const vf c = vf_set1(pn_expf(part->m - new_max));
+        vf_store(part->l, vf_mul(vf_load(part->l), c));
+        for (int32_t d = 0; d < hd; d += 16) /* the row is padded to a multiple of 16 */
+            vf_store(part->o + d, vf_mul(vf_load(part->o + d), c));
+        part->m = new_max;
+    }
+    const __m512 m = vf_set1(part->m);
+    __m512 l = vf_load(part->l);
+    PRAGMA_UNROLL
+    for (int b = 0; b < TILE_VECS; b++) {
+        x[b] = _mm512_maskz_mov_ps((__mmask16)(seen >> (16 * b)), bf_exp(vf_sub(x[b], m)));
+        l = vf_add(l, x[b]);
+        if (type == PN_KV_Q8)
+            x[b] = vf_mul(x[b], vf_load(t->vs + 16 * b));
+    }
+    vf_store(part->l, l);
+    PRAGMA_UNROLL
+    for (int b = 0; b < TILE_VECS; b += 2)
+        _mm512_store_si512(p + 16 * b, (__m512i)_mm512_cvtne2ps_pbh(x[b + 1], x[b]));
+}
+
+/* `rows` rows, at most BF_UNIT, over one tile; n: visible keys of each, not all zero. form: how keys and values lie
+ * in t; type: whether they have scales */
+INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float *part, size_t stride,
+                    const uint16_t *q, int32_t hd, const int32_t *n, const struct bf_tile_kv *t);
+
+/* Some rows of a call over its keys up to most_keys; qb: rounded queries. form: type, where they take keys and values
+ * as they lie, or PN_KV_BF16 */
+INLINE void bf_tiles(enum pn_kv_type type, int direct, float *part, const uint16_t *qb, int32_t nq,
+                     const int32_t *n_keys, int32_t most_keys, const struct pn_kv_view *kv, int64_t key0,
+                     const float *bias)
+{
+    uint16_t tk[PN_ATTN_TILE * PN_ATTN_BF16_HD] __attribute__((aligned(64)));
+    uint16_t tv[PN_ATTN_TILE * PN_ATTN_BF16_HD] __attribute__((aligned(64)));
+    const enum pn_kv_type form = direct ? type : PN_KV_BF16;
+    const int32_t hd = kv->hd, dims = bf_dims(type, hd);
+    const size_t stride = pn_attn_part_floats(hd), elem = type == PN_KV_Q8 ? 1 : 2;
+    const size_t k_key = (size_t)(type == PN_KV_F16 ? hd : dims) * elem;
+    const size_t v_key = (size_t)(type == PN_KV_Q8 ? dims : hd) * elem;
+    const int64_t end = most_keys < key0 + PN_ATTN_CHUNK ? most_keys : key0 + PN_ATTN_CHUNK;
+
+    for (int64_t first = key0; first < end; first += PN_ATTN_TILE) {
+        struct bf_tile_kv t = { .k = (const uint8_t *)kv->k + (size_t)first * k_key,
+                                .v = (const uint8_t *)kv->v + (size_t)first * v_key,
+                                .k_block = 16 * k_key,
+                                .v_row = 2 * v_key,
+                                .dims = dims,
+                                .bias = bias == NULL ? NULL : bias + first };
+        if (type == PN_KV_Q8) {
+            t.ks = kv->ks + first;
+            t.vs = kv->vs + first;
+        }
+        if (first + PN_ATTN_TILE < most_keys) { /* the next chunk's, too */
+            t.next_k = (const char *)t.k + PN_ATTN_TILE * k_key;
+            t.next_v = (const char *)t.v + PN_ATTN_TILE * v_key;
+        }
+        if (!direct) {
+            bf_convert(type, tk, tv, &t, hd);
+            t.k = (const uint8_t *)tk;
+            t.v = (const uint8_t *)tv;
+            t.k_block = 16 * 2 * (size_t)dims;
+            t.v_row = 2 * 2 * (((size_t)hd + 15) & ~(size_t)15);
+        }
+        for (int32_t i = 0; i < nq; i += BF_UNIT) {
+            const int rows = nq - i < BF_UNIT ? nq - i : BF_UNIT;
+            int32_t n[BF_UNIT], most = 0;
+            for (int r = 0; r < rows; r++) {
+                n[r] = visible(n_keys[i + r], first);
+                most = n[r] > most ? n[r] : most;
+            }
+            if (most == 0)
+                continue;
+            bf_rows(type, form, rows, part + (size_t)i * stride, stride, qb + (size_t)i * (size_t)dims, hd, n, &t);
+            t.next_k = t.next_v = NULL;
+        }
+    }
+}
+
+INLINE void bf_attn(enum pn_kv_type type, float *part, const float *q, size_t ldq, int32_t nq,
+                    const int32_t *n_keys, const struct pn_kv_view *kv, int64_t key0, const float *bias)
+{
+    const int32_t hd = kv->hd, dims = bf_dims(type, hd);
+    const size_t stride = pn_attn_part_floats(hd);
+    uint16_t qb[Q_ELEMS + 32] __attribute__((aligned(64))); /* 32: rounding writes whole vectors */
+    const int32_t pass = Q_ELEMS / dims / BF_UNIT * BF_UNIT;
+
+    for (int32_t i0 = 0, rows; i0 < nq; i0 += rows) {
+        int32_t most_keys = 0;
+        rows = nq - i0 < pass ? nq - i0 : pass;
+        if (rows > BF_GRAIN)
+            rows -= rows % BF_GRAIN;
+        for (int32_t i = i0; i < i0 + rows; i++) {
+            memset(part + (size_t)i * stride, 0, stride * sizeof *part);
+            part[(size_t)i * stride] = -INFINITY;
+            to_bf16(qb + (size_t)(i - i0) * (size_t)dims, q + (size_t)i * ldq, hd, (dims + 31) & ~31);
+            most_keys = n_keys[i] > most_keys ? n_keys[i] : most_keys;
+        }
+        bf_begin(rows, dims);
+        if (bf_direct(type, rows, hd))
+            bf_tiles(type, 1, part + (size_t)i0 * stride, qb, rows, n_keys + i0, most_keys, kv, key0, bias);
+        else
+            bf_tiles(type, 0, part + (size_t)i0 * stride, qb, rows, n_keys + i0, most_keys, kv, key0, bias);
+        bf_end();
+    }
+}
+
+#define ATTN_BF16(name, type)                                                                      \
+    static __attribute__((noinline)) void ISA(name)(float *part, const float *q, size_t ldq,       \
+                                                    int32_t nq, const int32_t *n_keys,             \
+                                                    const struct pn_kv_view *kv, int64_t key0,     \
+                                                    const float *bias)                             \
+    {                                                                                              \
+        bf_attn(type, part, q, ldq, nq, n_keys, kv, key0, bias);                                   \
+    }
+ATTN_BF16(attn_bf16_f16, PN_KV_F16)
+ATTN_BF16(attn_bf16_bf16, PN_KV_BF16)
+ATTN_BF16(attn_bf16_q8, PN_KV_Q8)
+
+static void ISA(attn_bf16)(float *part, const float *q, size_t ldq, int32_t nq, const int32_t *n_keys,
+                           const struct pn_kv_view *kv, int64_t key0, const float *bias)
+{
+    (kv->type == PN_KV_Q8    ? ISA(attn_bf16_q8)
+     : kv->type == PN_KV_F16 ? ISA(attn_bf16_f16)
+                             : ISA(attn_bf16_bf16))(part, q, ldq, nq, n_keys, kv, key0, bias);
+}
+
+#endif
