@@ -391,7 +391,7 @@ MM_AMX(q5_1, PN_Q5_1, F32_32_MIN, 0, 8)
 
 #define BF_ROWS 64
 #define BF_COLS PN_ACT16_COLS
-#define BF_M_CHUNK 256
+#define BF_M_CHUNK 384 /* activation rows at a time, at most */
 #define BF_FEW 16 /* activation rows */
 
 struct bf_block {
@@ -486,14 +486,15 @@ INLINE void amx_mm_bf16(enum pn_type type, float *c, size_t ldc, const void *w, 
      * meanwhile, in the order of the file, which fewer rows leave in L2. With many, the same rows a block on. */
     const int few = m <= BF_FEW;
     const int32_t tile_rows = few ? BF_ROWS / 2 : BF_ROWS;
+    const int32_t n_chunks = (m + BF_M_CHUNK - 1) / BF_M_CHUNK, chunk = ((m + n_chunks - 1) / n_chunks + 15) & ~15;
     amx_config(&config);
     for (int32_t n0 = 0; n0 < n; n0 += tile_rows) {
         const int32_t rows = n - n0 < tile_rows ? n - n0 : tile_rows;
         const int32_t panels = (rows + 15) / 16;
         const uint8_t *wr = (const uint8_t *)w + (size_t)n0 * row_bytes;
         struct bf_ahead f = { wr + (size_t)tile_rows * row_bytes, 0 };
-        for (int32_t mc = 0; mc < m; mc += BF_M_CHUNK) {
-            const int32_t mm = m - mc < BF_M_CHUNK ? m - mc : BF_M_CHUNK;
+        for (int32_t mc = 0; mc < m; mc += chunk) {
+            const int32_t mm = m - mc < chunk ? m - mc : chunk;
             const int32_t n_units = (mm + 15) / 16, last = m < 16 ? 0 : mc + mm - 16; /* first row of the last unit */
             memset(t.sum, 0, (size_t)(16 * n_units) * sizeof t.sum[0]);
             for (int32_t b = 0; b < a->nb; b++) {

@@ -66,6 +66,12 @@ const char *puna_tier(int i, int *built, int *usable)
     return pn_tier_name((enum pn_tier)i);
 }
 
+const char *puna_tier_chosen(const char *cpu, struct puna_error *err)
+{
+    struct pn_kern k;
+    return pn_kern_select(&k, cpu, err) == PUNA_OK ? k.tier : NULL;
+}
+
 int puna_kernel_slot(const char *tier, int i, const char **slot, const char **kernel_tier)
 {
     return pn_kern_slot(tier, i, slot, kernel_tier);
@@ -83,11 +89,11 @@ static struct puna_ceilings ceilings(const struct pn_kern *k, int threads)
     return (struct puna_ceilings){c.read_gbs, c.int8_gops, c.bf16_gops, c.f32_gops};
 }
 
-void puna_measure_ceilings(int threads, struct puna_ceilings *out)
+void puna_measure_ceilings(const char *cpu, int threads, struct puna_ceilings *out)
 {
     struct pn_kern k;
     *out = (struct puna_ceilings){0};
-    if (!pn_kern_select(&k, NULL, NULL))
+    if (!pn_kern_select(&k, cpu, NULL))
         *out = ceilings(&k, threads > 0 ? threads : pn_cpu_count());
 }
 

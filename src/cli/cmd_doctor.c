@@ -193,34 +193,17 @@ static json_t *report(const struct doctor_settings *s, int threads, const char *
     return j;
 }
 
-/* The named tier, checked; without a name the best one, which is the last usable. */
-static int choose_tier(const char *name, const char **out)
-{
-    const char *t;
-    int built, usable;
-    *out = "";
-    for (int i = 0; (t = puna_tier(i, &built, &usable)) != NULL; i++) {
-        if (name != NULL ? strcmp(t, name) == 0 : built && usable)
-            *out = t;
-        if (name != NULL && strcmp(t, name) == 0 && !(built && usable))
-            return diag("tier '%s' is %s", name, built ? "not usable on this CPU" : "not built in");
-    }
-    if (name != NULL && (*out)[0] == '\0')
-        return diag_usage("there is no kernel tier '%s'", name);
-    return EXIT_OK;
-}
-
 static int run(const void *settings)
 {
     const struct doctor_settings *s = settings;
-    const char *tier;
-    const int status = choose_tier(s->cpu, &tier);
-    if (status != EXIT_OK)
-        return status;
+    struct puna_error err;
+    const char *tier = puna_tier_chosen(s->cpu, &err);
+    if (tier == NULL)
+        return diag_error(&err);
     const int threads = s->threads > 0 ? (int)s->threads : puna_cpu_count();
     struct puna_ceilings peak = { 0 };
     if (!s->quick)
-        puna_measure_ceilings(threads, &peak);
+        puna_measure_ceilings(tier, threads, &peak);
     if (s->json)
         return print_json(report(s, threads, tier, &peak));
     print_text(s, threads, tier, &peak);

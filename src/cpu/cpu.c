@@ -49,6 +49,13 @@ static int has(uint32_t reg, uint32_t bits)
     return (reg & bits) == bits;
 }
 
+static int is_intel(void)
+{
+    uint32_t max, ebx, ecx, edx;
+    return __get_cpuid(0, &max, &ebx, &ecx, &edx) && ebx == signature_INTEL_ebx && ecx == signature_INTEL_ecx &&
+           edx == signature_INTEL_edx;
+}
+
 unsigned pn_cpu_detect(void)
 {
     uint32_t eax, ebx, ecx, edx;
@@ -79,7 +86,7 @@ unsigned pn_cpu_detect(void)
     if (has(ecx, ECX7_AVX512VNNI | ECX7_AVX512VBMI))
         flags |= PN_CPU_AVX512VNNI;
     if (has(eax1, EAX71_AVX512BF16))
-        flags |= PN_CPU_AVX512BF16;
+        flags |= PN_CPU_AVX512BF16 | (is_intel() ? PN_CPU_SLOW_DPBF16 : 0);
     /* Linux (Documentation/arch/x86/xstate.rst): XCR0 shows the state whether or not it may be used; the
      * process has to ask for it. */
     if (has(edx, EDX7_AMX_TILE | EDX7_AMX_INT8 | EDX7_AMX_BF16) &&

@@ -129,11 +129,14 @@ static void init_chain(struct pn_kern *k, enum pn_tier t)
     k->cpu_flags = pn_cpu_detect();
 }
 
-/* The highest tier with kernels of its own; without any, OpenBLAS carries the products. */
+/* The highest tier with kernels of its own; without any, OpenBLAS carries the products. Where VDPBF16PS is slow and no
+ * tiles replace it, its tier is none for a CPU to have unasked. */
 static enum pn_tier best_tier(void)
 {
+    const int slow_bf16 = (pn_cpu_detect() & PN_CPU_SLOW_DPBF16) != 0;
     for (int t = PN_TIER_COUNT - 1; t > PN_TIER_OPENBLAS; t--) {
-        if (pn_tier_built((enum pn_tier)t) && pn_tier_usable((enum pn_tier)t))
+        if (pn_tier_built((enum pn_tier)t) && pn_tier_usable((enum pn_tier)t) &&
+            !(t == PN_TIER_AVX512BF16 && slow_bf16))
             return (enum pn_tier)t;
     }
     return PN_TIER_OPENBLAS;
