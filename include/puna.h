@@ -398,16 +398,17 @@ PUNA_API PUNA_CHECK int puna_imatrix_add(puna_imatrix *im, const char *path, str
 
 /* Kernel tiers: i = 0, 1, ... until NULL. built, usable: may be NULL. */
 PUNA_API const char *puna_tier(int i, int *built, int *usable);
-/* The tier that a model opened with cfg.cpu = cpu uses: the one of that name, or for NULL PUNA_CPU's from the environment or
- * else the best. NULL, and err says why, where there is none of that name here. */
+/* The tier that a model opened with cfg.cpu = cpu uses: the one of that name, or for NULL PUNA_CPU's from the
+ * environment or else the best. NULL, and err says why, where there is none of that name here. */
 PUNA_API const char *puna_tier_chosen(const char *cpu, struct puna_error *err);
 /* Kernel chosen for slot i = 0, 1, ... of the best (or named) tier: slot name and kernel's tier; 0, or -1
  * at the end. */
 PUNA_API int puna_kernel_slot(const char *tier, int i, const char **slot, const char **kernel_tier);
 /* CPUs this process may run on (affinity and cgroup quota), and what `threads = 0` resolves to. */
 PUNA_API int puna_cpu_count(void);
-/* Measured ceilings of this machine with `threads` threads and the instructions of a tier (as above), about a second in all: sequential read bandwidth
- * in GB/s; int8, bf16 and f32 multiply-add peaks in GOPS (2 per multiply-add; 0: no such instruction). All zero where there is no such tier. */
+/* Measured ceilings of this machine with `threads` threads and the instructions of a tier (as above), about a second
+ * in all: sequential read bandwidth in GB/s; int8, bf16 and f32 multiply-add peaks in GOPS (2 per multiply-add; 0: no
+ * such instruction). All zero where there is no such tier. */
 struct puna_ceilings { double read_gbs, int8_gops, bf16_gops, f32_gops; };
 PUNA_API void puna_measure_ceilings(const char *cpu, int threads, struct puna_ceilings *out);
 /* The same with the model's threads and the instructions of its tier. */

@@ -140,9 +140,9 @@ INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float 
                 fetch_lines(next_v + 64 * (size_t)(i * fetch), fetch);
             }
             for (int r = in_unit * i / steps; r < in_unit * (i + 1) / steps; r++) {
+                struct pn_attn_part *row = (struct pn_attn_part *)(part + (size_t)(unit[u] + r) * stride);
                 if (seen[r] > 0)
-                    bf_softmax(type, (struct pn_attn_part *)(part + (size_t)(unit[u] + r) * stride), now->p[r], now->s[r],
-                               seen[r], hd, t);
+                    bf_softmax(type, row, now->p[r], now->s[r], seen[r], hd, t);
                 else
                     memset(now->p[r], 0, sizeof now->p[r]);
             }

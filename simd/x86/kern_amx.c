@@ -178,9 +178,13 @@ INLINE void finish_f32(enum scheme scheme, const struct f32_scales *z, const str
     _mm512_store_ps(c, _mm512_fmadd_ps(y, _mm512_set1_ps(u->d[i]), _mm512_load_ps(c)));
 }
 
-/* Tiles' loads and products do not occupy the vector units. So between them the sums of the unit before are finished and
- * some lines of the activations wanted next are fetched: STEP(i), i = 0, 1, ... Sums are stored some steps late, when
- * they are there; a store that waits holds up what comes after it. */
+/* Tiles' loads and products do not occupy the vector units. So between them the sums of the unit before are finished
+ * and some lines of the activations wanted next are fetched: STEP(i), i = 0, 1, ... Sums are stored some steps late,
+ * when they are there; a store that waits holds up what comes after it. */
+
+/* The first row that is finished in a step; none before step WAIT */
+#define WAIT 2
+#define ROW_AT(step, steps) (16 * ((step) - WAIT) / ((steps) - WAIT))
 
 /* Sum T of one plane of weights over 256 columns, from step i on; LOAD_A: when the activations are not there yet;
  * STORE_LAST: the plane's before */
@@ -217,12 +221,12 @@ INLINE void int_end(enum scheme scheme, const struct unit *u)
 INLINE void int_unit(enum scheme scheme, const struct planes *s, const int8_t *q, const struct unit *u,
                      const struct int_scales *z, const struct unit *before, const int8_t *next)
 {
-    const int steps = scheme == INT_1_MIN ? 8 : 16, wait = 2; /* before the first row is finished */
+    const int steps = scheme == INT_1_MIN ? 8 : 16;
 #define STEP(i)                                                                                        \
     do {                                                                                               \
         fetch_lines((const uint8_t *)next + 64 * (64 / steps) * (i), 64 / steps);                      \
-        if (before->sum != NULL && (i) >= wait)                                                        \
-            for (int r = 16 * ((i) - wait) / (steps - wait); r < 16 * ((i) + 1 - wait) / (steps - wait); r++) \
+        if (before->sum != NULL && (i) >= WAIT)                                                        \
+            for (int r = ROW_AT(i, steps); r < ROW_AT((i) + 1, steps); r++)                                  \
                 finish_int(scheme, z, before, r);                                                      \
     } while (0)
 #define END_BEFORE if (before->sum != NULL) int_end(scheme, before)
@@ -248,7 +252,6 @@ INLINE void f32_end(const struct unit *u)
 INLINE void f32_unit(enum scheme scheme, const struct planes *s, const int8_t *q, const struct unit *u,
                      const struct f32_scales *z, const struct unit *before, const int8_t *next)
 {
-    const int wait = 2;
 #define GROUP(T, A, B, g, STORE_LAST)                                                                  \
     do {                                                                                               \
         STORE_LAST;                                                                                    \
@@ -257,8 +260,8 @@ INLINE void f32_unit(enum scheme scheme, const struct planes *s, const int8_t *q
         amx_load(B, s->lo[8 * (g)], 64);                                                               \
         amx_dot_s8(T, A, B);                                                                           \
         fetch_lines((const uint8_t *)next + 256 * (g), 4);                                             \
-        if (before->sum != NULL && (g) >= wait)                                                        \
-            for (int r = 16 * ((g) - wait) / (8 - wait); r < 16 * ((g) + 1 - wait) / (8 - wait); r++)  \
+        if (before->sum != NULL && (g) >= WAIT)                                                        \
+            for (int r = ROW_AT(g, 8); r < ROW_AT((g) + 1, 8); r++)                                    \
                 finish_f32(scheme, z, before, r);                                                      \
     } while (0)
     GROUP(0, 4, 6, 0, (void)0);
