@@ -10,8 +10,8 @@
 #include "x86_unpack.h"
 
 #define NR (2 * LANES) /* weight rows per tile */
-#define M_CHUNK 512 /* activation rows per pass: their sums take 4 * M_CHUNK * NR bytes of stack   \
-                     */
+#define M_CHUNK 512   /* activation rows per pass: their sums take 4 * M_CHUNK * NR bytes of stack */
+#define MANY_TILES 16 /* register tiles: so many take longer than lines fetched stay in L1 and L2 */
 
 /* How the sub-block sums of a super-block become one f32 per output (kern.h, mm). */
 enum scheme {
@@ -70,10 +70,12 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
             const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
             /* nearly equal register tiles: 7 rows run as 4 + 3 */
             const int32_t n_tiles = (mm + MR - 1) / MR, least = mm / n_tiles, n_larger = mm % n_tiles;
-            /* The next tile, also of the next slab, is fetched a super-block's share at a time. by_tiles: how many of
-             * its panels, the last ones, while this one is multiplied, by the first n_ahead register tiles; the
-             * others while it is unpacked. What takes longer has more room for them (bench/LOG.md). */
-            const int by_tiles = mm < 3 ? 0 : mm <= MR ? 1 : 2;
+            /* With few register tiles the next tile, also of the next slab, is fetched a super-block's share at a time,
+             * in the order of the file. by_tiles: how many of its panels, the last ones, while this one is multiplied, by
+             * the first n_ahead register tiles; the others while it is unpacked. What takes longer has more room for
+             * them (bench/LOG.md). With many the next super-block of this tile's rows is, a row or two with each. */
+            const int many = n_tiles >= MANY_TILES;
+            const int by_tiles = many || mm < 3 ? 0 : mm <= MR ? 1 : 2;
             const int32_t all_lines = by_tiles * (int32_t)(LANES * block_bytes / 64 + 1);
             const int32_t n_lines = (all_lines + 8 * n_tiles - 1) / (8 * n_tiles);
             const int32_t n_ahead = by_tiles ? (all_lines + 8 * n_lines - 1) / (8 * n_lines) : 0;
@@ -86,8 +88,9 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                     row = tail_copy(&tail, row.p, row_bytes, rows, block_bytes * (size_t)cols / PN_QK);
                 const uint8_t *next = wr + NR * (row_bytes + at), *next1 = next + LANES * block_bytes;
                 struct ahead ahead = { by_tiles == 2 ? next : next1, n_lines };
-                unpack(&t[0], row, 0, cols, by_tiles == 2 ? NULL : next);
-                unpack(&t[1], rows_skip(row, LANES, 0), 0, cols, by_tiles ? NULL : next1);
+                const uint8_t *near = b + 1 < a->nb ? wr + at + block_bytes : wr + NR * row_bytes;
+                unpack(&t[0], row, 0, cols, many || by_tiles == 2 ? NULL : next);
+                unpack(&t[1], rows_skip(row, LANES, 0), 0, cols, many || by_tiles ? NULL : next1);
                 const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
                 int32_t i = 0;
                 for (int32_t it = 0; it < n_tiles; it++, ahead.p += 64 * 8 * ahead.lines) {
@@ -97,6 +100,12 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                                                  a->s16 + (r0 + (size_t)i) * 16, a->d + r0 + i };
                     if (it >= n_ahead)
                         ahead.lines = 0;
+                    if (many)
+                        for (int32_t r = NR * it / n_tiles; r < NR * (it + 1) / n_tiles; r++)
+                            fetch_lines(near + (size_t)r * row_bytes, (int)(block_bytes / 64) + 2);
+                    if (many && b + 1 == a->nb) /* to be written soon */
+                        for (int32_t r = i; r < i + mr; r++)
+                            fetch_lines((const uint8_t *)(c + (size_t)(mc + r) * ldc + n0), NR / 16);
                     tiles[mr](t, &ar, offset, &ahead, acc + (size_t)i * NR);
                     i += mr;
                 }
