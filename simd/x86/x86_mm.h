@@ -71,9 +71,10 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
             /* nearly equal register tiles: 7 rows run as 4 + 3 */
             const int32_t n_tiles = (mm + MR - 1) / MR, least = mm / n_tiles, n_larger = mm % n_tiles;
             /* With few register tiles the next tile, also of the next slab, is fetched a super-block's share at a time,
-             * in the order of the file. by_tiles: how many of its panels, the last ones, while this one is multiplied, by
-             * the first n_ahead register tiles; the others while it is unpacked. What takes longer has more room for
-             * them (bench/LOG.md). With many the next super-block of this tile's rows is, a row or two with each. */
+             * in the order of the file. by_tiles: how many of its panels, the last ones, while this one is multiplied,
+             * by the first n_ahead register tiles; the others while it is unpacked. What takes longer has more room
+             * for them (bench/LOG.md). With many the next super-block of this tile's rows is, a row or two with
+             * each. */
             const int many = n_tiles >= MANY_TILES;
             const int by_tiles = many || mm < 3 ? 0 : mm <= MR ? 1 : 2;
             const int32_t all_lines = by_tiles * (int32_t)(LANES * block_bytes / 64 + 1);

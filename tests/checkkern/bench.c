@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Speed of each kernel on one thread, beside the ceilings of the same run: the peak loops of the
  * tier for products and attention, read bandwidth for what streams, a copy in cache for what goes over a
- * row once. Medians of five. Products whose weights come from memory run on as many threads as asked for. */
+ * row once. Medians of five. Products and attention over what comes from memory run on as many threads as asked for. */
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -34,8 +34,7 @@ struct job {
     int32_t *taps; /* weights of eight rows; at 16: first, count, weights of a row of pixels */
     int32_t ldc;
     const struct pn_kv_view *kv_heads;
-    struct pn_attn_scratch attn;
-    bool prefill; /* else a token's turn */
+    struct pn_attn_scratch *attn; /* of each thread */
 };
 
 static void *memory(size_t bytes)
@@ -54,15 +53,23 @@ static void *memory(size_t bytes)
  * chunks and blocks of rows as the model takes them (pn_attn_rows). */
 enum { HEADS = 8, GROUP = 4, CHUNK_ROWS = 512, PREFILL_KEYS = 8192, DECODE_KEYS = 32768 };
 
-static void attend(const struct job *j, const struct pn_kv_view *kv, int32_t rows, int32_t n_keys,
-                   bool bf16)
+static void attend(const struct job *j, const struct pn_kv_view *kv, int32_t rows, int32_t n_keys)
 {
-    struct pn_attn_scratch scratch = j->attn;
+    const bool bf16 = j->slot->family == CK_ATTN_BF16;
+    struct pn_attn_scratch scratch = j->attn[omp_get_thread_num()];
     for (int32_t i = 0; i < PN_ATTN_ROWS; i++)
         scratch.n_keys[i] = n_keys;
     const struct pn_keys keys = { *kv, NULL };
     for (int32_t i = 0; i < rows; i += PN_ATTN_ROWS)
         pn_attn_rows(j->k, &scratch, rows - i < PN_ATTN_ROWS ? rows - i : PN_ATTN_ROWS, &keys, true, bf16);
+}
+
+/* A token's turn: the heads shared out to n_threads. */
+static void attend_all_heads(const struct job *j)
+{
+#pragma omp parallel for schedule(static) num_threads(n_threads)
+    for (int h = 0; h < HEADS; h++)
+        attend(j, &j->kv_heads[h], GROUP, DECODE_KEYS);
 }
 
 static void call(const struct job *j)
@@ -132,9 +139,7 @@ static void call(const struct job *j)
         break;
     case CK_ATTN:
     case CK_ATTN_BF16:
-        for (int h = 0; h < (j->prefill ? 1 : HEADS); h++)
-            attend(j, &j->kv_heads[h], j->prefill ? CHUNK_ROWS : GROUP, j->prefill ? PREFILL_KEYS : DECODE_KEYS,
-                   j->slot->family == CK_ATTN_BF16);
+        attend(j, &j->kv_heads[0], CHUNK_ROWS, PREFILL_KEYS);
         break;
     default:
         break;
@@ -190,17 +195,18 @@ static double seconds(const struct job *j)
     return median(run);
 }
 
-/* The same of one call whose weights come from memory, and *read: GB/s of reading them and nothing else, in turns with
+/* The same of work over bytes that come from memory, and *read: GB/s of reading them and nothing else, in turns with
  * it, since on a shared machine that changes from second to second. */
-static double streamed_seconds(const struct job *j, double *read)
+static double streamed_seconds(void (*work)(const struct job *j), const struct job *j, const void *p, size_t bytes,
+                               double *read)
 {
-    const struct pn_bytes weights = { j->w, (size_t)j->n * j->row_bytes };
+    const struct pn_bytes b = { p, bytes };
     double run[RUNS], gbs[RUNS];
-    call_slabs(j);
+    work(j);
     for (int r = 0; r < RUNS; r++) {
-        gbs[r] = pn_measure_reads(&weights, 1, n_threads);
+        gbs[r] = pn_measure_reads(&b, 1, n_threads);
         const double start = pn_seconds();
-        call_slabs(j);
+        work(j);
         run[r] = pn_seconds() - start;
     }
     *read = median(gbs);
@@ -266,7 +272,7 @@ static void bench_product(struct job *j, const char *tier)
         set_rows(j, streamed_ms[i]);
         double read;
         const double bytes = (double)j->row_bytes * big_rows, ops = 2.0 * j->m * big_rows * COLS;
-        const double s = streamed_seconds(j, &read), by_read = read * ops / bytes;
+        const double s = streamed_seconds(call_slabs, j, j->w, (size_t)bytes, &read), by_read = read * ops / bytes;
         printf(" m=%d %.1f GB/s", j->m, bytes / s * 1e-9);
         if (streamed_peak > 0 && streamed_peak < by_read)
             of_ceiling(ops / s * 1e-9, streamed_peak, peak_name);
@@ -282,9 +288,12 @@ static void bench_attention(struct job *j, const char *tier)
 {
     static const char *const names[] = { "f32", "f16", "bf16", "q8" };
     const bool bf16 = j->slot->family == CK_ATTN_BF16;
-    float *scratch = memory(pn_attn_scratch_floats(HD) * sizeof(float));
-    pn_attn_scratch_init(&j->attn, scratch, HD);
-    memcpy(j->attn.q, j->x, (size_t)PN_ATTN_ROWS * HD * sizeof(float));
+    float *scratch = memory((size_t)n_threads * pn_attn_scratch_floats(HD) * sizeof(float));
+    j->attn = memory((size_t)n_threads * sizeof *j->attn);
+    for (int i = 0; i < n_threads; i++) {
+        pn_attn_scratch_init(&j->attn[i], scratch + (size_t)i * pn_attn_scratch_floats(HD), HD);
+        memcpy(j->attn[i].q, j->x, (size_t)PN_ATTN_ROWS * HD * sizeof(float));
+    }
     for (int t = 0; t < PN_KV_TYPE_COUNT; t++) {
         const enum pn_kv_type type = (enum pn_kv_type)t;
         if (bf16 && type == PN_KV_F32)
@@ -299,18 +308,18 @@ static void bench_attention(struct job *j, const char *tier)
             memcpy(mem + (size_t)h * one, mem, one);
         j->kv_heads = kv;
         printf("  %-12s %-16s %-5s", tier, j->slot->name, names[t]);
-        j->prefill = true;
         const double gops = 4.0 * CHUNK_ROWS * PREFILL_KEYS * HD / seconds(j) * 1e-9;
         printf(" %d rows over %d keys %.3g GOPS", CHUNK_ROWS, PREFILL_KEYS, gops);
         of_ceiling(gops, bf16 ? ceilings.bf16_gops : ceilings.f32_gops, bf16 ? "bf16" : "f32");
-        j->prefill = false;
-        const double gbs = (double)bytes / seconds(j) * 1e-9;
+        double read;
+        const double gbs = (double)bytes / streamed_seconds(attend_all_heads, j, mem, bytes, &read) * 1e-9;
         printf("; %d rows over %d keys of %d heads %.1f GB/s", GROUP, DECODE_KEYS, HEADS, gbs);
-        of_ceiling(gbs, ceilings.read_gbs, "read");
+        of_ceiling(gbs, read, "read");
         printf("\n");
         fflush(stdout);
         free(mem);
     }
+    free(j->attn);
     free(scratch);
 }
 

@@ -248,7 +248,7 @@ static int usage(const char *name)
             "  --scale F     number of cases, 1 is the default (or PUNA_CHECK_SCALE)\n"
             "  --list        list kernels, run nothing\n"
             "  --bench       measure instead of test\n"
-            "  --threads N   with --bench: products whose weights come from memory run on N threads\n",
+            "  --threads N   with --bench: products and attention over what comes from memory run on N threads\n",
             name);
     return 2;
 }
