@@ -398,11 +398,10 @@ PUNA_API PUNA_CHECK int puna_imatrix_add(puna_imatrix *im, const char *path, str
 
 /* Kernel tiers: i = 0, 1, ... until NULL. built, usable: may be NULL. */
 PUNA_API const char *puna_tier(int i, int *built, int *usable);
-/* The tier that a model opened with cfg.cpu = cpu uses: the one of that name, or for NULL PUNA_CPU's from the
+/* The tier that a model opened with this params.cpu uses: the one of that name, or for NULL or "" PUNA_CPU's from the
  * environment or else the best. NULL, and err says why, where there is none of that name here. */
 PUNA_API const char *puna_tier_chosen(const char *cpu, struct puna_error *err);
-/* Kernel chosen for slot i = 0, 1, ... of the best (or named) tier: slot name and kernel's tier; 0, or -1
- * at the end. */
+/* Kernel chosen for slot i = 0, 1, ... of a tier (as above): slot name and kernel's tier; 0, or -1 at the end. */
 PUNA_API int puna_kernel_slot(const char *tier, int i, const char **slot, const char **kernel_tier);
 /* CPUs this process may run on (affinity and cgroup quota), and what `threads = 0` resolves to. */
 PUNA_API int puna_cpu_count(void);

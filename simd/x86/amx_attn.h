@@ -93,7 +93,7 @@ INLINE void values_end(float *o, size_t stride, int32_t hd)
     amx_store(0, o + (hd - 1) / 16 * 16, stride * sizeof *o);
 }
 
-/* The scores of one unit of sixteen rows, or their probabilities */
+/* The scores of one unit of sixteen rows, and the probabilities they become */
 struct amx_rows {
     float s[BF_GRAIN][PN_ATTN_TILE];
     uint16_t p[BF_GRAIN][PN_ATTN_TILE];
@@ -108,7 +108,8 @@ INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float 
     const int steps = n_scores > n_values ? n_scores : n_values;
     const int in_unit = rows < BF_GRAIN ? rows : BF_GRAIN;
     const size_t o = offsetof(struct pn_attn_part, o) / sizeof(float);
-    const int fetch = (int)((size_t)PN_ATTN_TILE * (size_t)t->dims * (type == PN_KV_Q8 ? 1 : 2) / 64 / BF_GRAIN);
+    const int lines = PN_ATTN_TILE * t->dims * (type == PN_KV_Q8 ? 1 : 2) / 64; /* of the next keys, and values */
+    const int fetch = (lines + steps - 1) / steps;
     const uint8_t *next_k = (const uint8_t *)t->next_k, *next_v = (const uint8_t *)t->next_v;
 
     /* units that see a key of this tile */
@@ -135,7 +136,7 @@ INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float 
                 score_step(i, other->s[0], q_next, t);
             if (has_last && i < n_values)
                 value_step(i, o_last, stride, other->p[0], t);
-            if (next_k != NULL && u == 0 && i < BF_GRAIN) {
+            if (next_k != NULL && u == 0) {
                 fetch_lines(next_k + 64 * (size_t)(i * fetch), fetch);
                 fetch_lines(next_v + 64 * (size_t)(i * fetch), fetch);
             }

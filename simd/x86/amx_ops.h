@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The nine tile instructions that kern_amx.c uses, on tiles of one palette: tmm0 .. tmm7, at most
+/* The eight tile instructions that kern_amx.c uses, on tiles of one palette: tmm0 .. tmm7, at most
  * sixteen rows of 64 bytes. With AMX_MODEL they run in C instead (amx_model.h), which a test can do on
  * any CPU. Tile numbers are constants. */
 #ifndef PN_AMX_OPS_H

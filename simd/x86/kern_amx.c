@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The amx tier: products of sixteen activation rows or more with the tile instructions.
+/* The amx tier: products and attention with the tile instructions.
  *
  * int8, exact (kern.h, mm). One TDPBSSD sums 64 columns of 16 x 16 outputs, but a scale ends every 16 or
  * 32 columns. So integer scales are multiplied into the weights first: sc * q is at most 14 bits with its
@@ -275,10 +275,11 @@ INLINE void f32_unit(enum scheme scheme, const struct planes *s, const int8_t *q
 #undef GROUP
 }
 
-#define AHEAD 2 /* units from a prefetch of activations to their use */
+#define AHEAD 2      /* units from a prefetch of activations to their use */
+#define AMX_LEAST 32 /* rows, from which on unpacking pays (bench/LOG.md); at least 16 */
 
-/* acc[..][NR] += super-block b of m activation rows from m0 on, sixteen at a time. m + m0 is at least 16; rows of the
- * last unit that were done in the one before are done again, in acc rows of their own. */
+/* acc[..][NR] += super-block b of m activation rows from m0 on, sixteen at a time. Rows m0 + m - 16 .. belong to the
+ * call; those of the last unit that were done in the one before are done again, in acc rows of their own. */
 INLINE void amx_block(enum scheme scheme, float *acc, const struct int_scales *z, const struct groups *groups,
                       const struct planes *s, const struct pn_act *a, int32_t b, int32_t m0, int32_t m)
 {
@@ -313,7 +314,7 @@ INLINE void amx_block(enum scheme scheme, float *acc, const struct int_scales *z
         finish_int(scheme, z, &before, i);
 }
 
-/* m >= 16 */
+/* m >= AMX_LEAST */
 INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t block_bytes, float *c, size_t ldc,
                    const void *w, size_t row_bytes, int32_t n, const struct pn_act *a, int32_t m0, int32_t m)
 {
@@ -321,6 +322,7 @@ INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t blo
     struct panel t __attribute__((aligned(64))); /* of both panels in turn: less to keep in L1 */
     struct groups groups[2] __attribute__((aligned(64)));
     struct planes s[2] __attribute__((aligned(64)));
+    const int32_t n_chunks = (m + M_CHUNK - 1) / M_CHUNK, chunk = ((m + n_chunks - 1) / n_chunks + 15) & ~15;
     amx_config(is_f32(scheme) ? &config_half : &config_full);
     for (int32_t n0 = 0; n0 < n; n0 += NR) {
         const int32_t rows = n - n0 < NR ? n - n0 : NR;
@@ -328,8 +330,8 @@ INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t blo
         struct tail tail;
         if (rows < NR)
             memset(&tail, 0, sizeof tail);
-        for (int32_t mc = 0; mc < m; mc += M_CHUNK) {
-            const int32_t mm = m - mc < M_CHUNK ? m - mc : M_CHUNK;
+        for (int32_t mc = 0; mc < m; mc += chunk) {
+            const int32_t mm = m - mc < chunk ? m - mc : chunk;
             memset(acc, 0, (size_t)((mm + 15) & ~15) * NR * sizeof *acc);
             for (int32_t b = 0; b < a->nb; b++) {
                 const int32_t cols = a->k - b * PN_QK < PN_QK ? a->k - b * PN_QK : PN_QK;
@@ -343,9 +345,12 @@ INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t blo
                 for (int p = 0; p < 2; p++) {
                     unpack(&t, rows_skip(row, LANES * p, 0), 0, cols, next + (size_t)p * LANES * block_bytes);
                     make_planes(scheme, &s[p], &t, offset);
-                    if (is_f32(scheme))
-                        memcpy(&groups[p], &t.s.g, sizeof groups[p]);
-                    else
+                    if (is_f32(scheme)) {
+                        memcpy(groups[p].d, t.s.g.d, sizeof groups[p].d);
+                        if (scheme == F32_32_MIN)
+                            memcpy(groups[p].m, t.s.g.m, sizeof groups[p].m);
+                    }
+                    if (!is_f32(scheme))
                         int_scales(scheme, &z, p, &t);
                 }
                 amx_block(scheme, acc, &z, groups, s, a, b, m0 + mc, mm);
@@ -359,8 +364,8 @@ INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t blo
     amx_release();
 }
 
-/* For fewer rows than a tile has the lower tier: same bits. Two functions, since the stack of both together would be
- * more than the contract allows. */
+/* For few rows the lower tier, which reads weights as fast as memory gives them: same bits. Two functions, since the
+ * stack of both together would be more than the contract allows. */
 #define MM_AMX(name, type, scheme, offset, blocks)                                                     \
     static __attribute__((noinline)) void amx_mm_##name(float *c, size_t ldc, const void *w,           \
                                                         size_t row_bytes, int32_t n,                   \
@@ -372,7 +377,7 @@ INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t blo
     static void ISA(mm_##name)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,       \
                                const struct pn_act *a, int32_t m0, int32_t m)                          \
     {                                                                                                  \
-        (m < 16 ? pn_mm_avx512vnni[type] : amx_mm_##name)(c, ldc, w, row_bytes, n, a, m0, m);          \
+        (m < AMX_LEAST ? pn_mm_avx512vnni[type] : amx_mm_##name)(c, ldc, w, row_bytes, n, a, m0, m);          \
     }
 MM_AMX(q4_k, PN_Q4_K, INT_32_MIN, 0, 1)
 MM_AMX(q5_k, PN_Q5_K, INT_32_MIN, 0, 1)
@@ -503,7 +508,9 @@ INLINE void amx_mm_bf16(enum pn_type type, float *c, size_t ldc, const void *w, 
             for (int32_t b = 0; b < a->nb; b++) {
                 const int32_t left = a->k - b * BF_COLS, cols = left < BF_COLS ? left : BF_COLS;
                 const uint8_t *from = wr + (size_t)(b * BF_COLS) * elem;
-                const uint8_t *coming = from + BF_COLS * elem;
+                const uint8_t *coming = b + 1 < a->nb    ? from + BF_COLS * elem
+                                        : mc + chunk < m ? wr
+                                                         : wr + (size_t)tile_rows * row_bytes;
                 const uint16_t *x = a->x + (size_t)b * (size_t)a->rows * BF_COLS;
                 if (few)
                     f.lines = (int)((size_t)cols * elem + 63) / 64;

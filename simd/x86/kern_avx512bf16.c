@@ -356,10 +356,13 @@ INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float 
         bf_some_rows(type, form, ATTN_ROWS, part, stride, q, hd, n, t);
         return;
     }
+    struct bf_tile_kv once = *t; /* fetches with the first row */
     for (int i = 0; i < rows; i++) {
-        if (n[i] > 0)
-            bf_some_rows(type, form, 1, part + (size_t)i * stride, stride, q + (size_t)i * (size_t)t->dims, hd, n + i,
-                         t);
+        if (n[i] == 0)
+            continue;
+        bf_some_rows(type, form, 1, part + (size_t)i * stride, stride, q + (size_t)i * (size_t)t->dims, hd, n + i,
+                     &once);
+        once.next_k = once.next_v = NULL;
     }
 }
 

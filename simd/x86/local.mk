@@ -41,6 +41,7 @@ if HAVE_KERN_AMX
 noinst_LTLIBRARIES += libkern_amx.la
 libcore_la_LIBADD += libkern_amx.la
 libkern_amx_la_SOURCES = simd/x86/kern_amx.c simd/x86/amx_attn.h simd/x86/amx_ops.h simd/x86/amx_model.h \
-	simd/x86/x86_attn_bf16.h simd/x86/x86_bf16.h simd/x86/x86_vf512.h simd/x86/x86_math.h simd/x86/x86_mm512.h simd/x86/x86_rows.h simd/x86/x86_mm.h simd/x86/x86_unpack.h
+	simd/x86/x86_attn_bf16.h simd/x86/x86_bf16.h simd/x86/x86_vf512.h simd/x86/x86_math.h \
+	simd/x86/x86_mm512.h simd/x86/x86_rows.h simd/x86/x86_mm.h simd/x86/x86_unpack.h
 libkern_amx_la_CFLAGS = $(KERN_CFLAGS) $(amx_CFLAGS)
 endif

@@ -163,8 +163,8 @@ INLINE void bf_softmax(enum pn_kv_type type, struct pn_attn_part *part, uint16_t
 INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float *part, size_t stride,
                     const uint16_t *q, int32_t hd, const int32_t *n, const struct bf_tile_kv *t);
 
-/* Some rows of a call over its keys up to most_keys; qb: rounded queries. form: type, where they take keys and values
- * as they lie, or PN_KV_BF16 */
+/* Some rows of a call over its keys up to most_keys; qb: rounded queries. direct: they take keys and values as these
+ * lie */
 INLINE void bf_tiles(enum pn_kv_type type, int direct, float *part, const uint16_t *qb, int32_t nq,
                      const int32_t *n_keys, int32_t most_keys, const struct pn_kv_view *kv, int64_t key0,
                      const float *bias)

@@ -73,8 +73,8 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
             /* With few register tiles the next tile, also of the next slab, is fetched a super-block's share at a time,
              * in the order of the file. by_tiles: how many of its panels, the last ones, while this one is multiplied,
              * by the first n_ahead register tiles; the others while it is unpacked. What takes longer has more room
-             * for them (bench/LOG.md). With many the next super-block of this tile's rows is, a row or two with
-             * each. */
+             * for them (bench/LOG.md). With many the next super-block of this tile's rows is, at most two
+             * rows with each. */
             const int many = n_tiles >= MANY_TILES;
             const int by_tiles = many || mm < 3 ? 0 : mm <= MR ? 1 : 2;
             const int32_t all_lines = by_tiles * (int32_t)(LANES * block_bytes / 64 + 1);
@@ -89,7 +89,9 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                     row = tail_copy(&tail, row.p, row_bytes, rows, block_bytes * (size_t)cols / PN_QK);
                 const uint8_t *next = wr + NR * (row_bytes + at), *next1 = next + LANES * block_bytes;
                 struct ahead ahead = { by_tiles == 2 ? next : next1, n_lines };
-                const uint8_t *near = b + 1 < a->nb ? wr + at + block_bytes : wr + NR * row_bytes;
+                const uint8_t *near = b + 1 < a->nb       ? wr + at + block_bytes
+                                      : mc + M_CHUNK < m  ? wr
+                                                          : wr + NR * row_bytes;
                 unpack(&t[0], row, 0, cols, many || by_tiles == 2 ? NULL : next);
                 unpack(&t[1], rows_skip(row, LANES, 0), 0, cols, many || by_tiles ? NULL : next1);
                 const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);

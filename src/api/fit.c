@@ -22,6 +22,7 @@
  *   kernel is less by itself. In tiers without bf16 products 0.59 of the f32 peak.
  * decode: 2026-11-27, two threads: a whole 8b in Q4_K_M 0.95; the others by checkkern --bench --threads 2, one row,
  *   weights from memory (bench/README.md). Q3_K, Q2_K, Q4_1, Q5_0, Q5_1, IQ4: older runs, beside other work. */
+enum { AMX_PERCENT = 10 }; /* of its peaks; whole models 7 to 13, bench/results/2026-11-27-amx.txt */
 static const struct fraction {
     enum pn_type type;
     float prefill, decode;
@@ -53,6 +54,8 @@ static struct cost cost_of(const struct pn_out_tensor *t, const struct pn_kern *
             f = fractions[i];
     if (pn_type_info(t->type)->block_elems == 1 && !k->mm_bf16[t->type])
         f.prefill = 0.59f;
+    if (strcmp(k->tier, pn_tier_name(PN_TIER_AMX)) == 0)
+        f.prefill = AMX_PERCENT / 100.0f;
     const bool blocks = pn_type_info(t->type)->block_elems > 1;
     double peak = blocks && !k->prefer_f32 ? c->int8_gops : k->mm_bf16[t->type] ? c->bf16_gops : c->f32_gops;
     if (!(peak > 0))

@@ -22,8 +22,8 @@ static const struct opt_spec options[] = {
     OPT_FLAG_ROW(T, json, "json", 0, "One JSON object."),
     OPT_ROW(T, threads, OPT_INT, "threads", 't', "N", "Measure with N threads.",
             .dflt = "the CPUs this process may use", .min = 1, .max = 4096),
-    OPT_ROW(T, cpu, OPT_STRING, "cpu", 0, "NAME", "Show the kernels of this tier.",
-            .dflt = "the best"),
+    OPT_ROW(T, cpu, OPT_STRING, "cpu", 0, "NAME", "Show and measure this kernel tier.",
+            .dflt = "PUNA_CPU, else the best"),
 };
 #undef T
 

@@ -129,8 +129,8 @@ static void init_chain(struct pn_kern *k, enum pn_tier t)
     k->cpu_flags = pn_cpu_detect();
 }
 
-/* The highest tier with kernels of its own; without any, OpenBLAS carries the products. Where VDPBF16PS is slow and no
- * tiles replace it, its tier is none for a CPU to have unasked. */
+/* The highest tier with kernels of its own; without any, OpenBLAS carries the products. Where VDPBF16PS is slow,
+ * avx512bf16 has to be asked for. */
 static enum pn_tier best_tier(void)
 {
     const int slow_bf16 = (pn_cpu_detect() & PN_CPU_SLOW_DPBF16) != 0;

@@ -91,7 +91,8 @@ struct attention {
     size_t ldq, stride;
 };
 
-static const int32_t nq_list[] = { 1, 2, 3, 4, 5, 8, 12, 16, 17, 20, 32, 33 };
+/* the last ones: several of the units that a kernel multiplies together, and of the blocks it takes at a time */
+static const int32_t nq_list[] = { 1, 2, 3, 4, 5, 8, 12, 16, 17, 20, 32, 33, 48, 100, 128, 150, 260 };
 
 static struct attention pick_attention(struct ck *ck, enum pn_kv_type type, int32_t round)
 {
@@ -122,10 +123,15 @@ static struct attention pick_attention(struct ck *ck, enum pn_kv_type type, int3
             a.q[(size_t)i * a.ldq + (size_t)d] = ck_normal(ck) * scale;
     }
     a.n_keys = ck_place(ck, CK_D, (size_t)a.nq * sizeof(int32_t), 4);
-    const int causal = ck_range(ck, 0, 2); /* 0: all the same; 1: one more each; 2: anything */
+    /* 0: all the same; 1: one more each; 2: anything; 3: every other sixteen rows none */
+    const int causal = ck_range(ck, 0, 3);
     for (int32_t i = 0; i < a.nq; i++) {
         const int64_t all = a.key0 + max_keys;
-        int64_t n = causal == 0 ? all : causal == 1 ? all - a.nq + 1 + i : ck_range(ck, 0, (int32_t)all);
+        int64_t n = causal == 0   ? all
+                    : causal == 1 ? all - a.nq + 1 + i
+                    : causal == 2 ? ck_range(ck, 0, (int32_t)all)
+                    : i / 16 % 2  ? 0
+                                  : all - i / 16 * PN_ATTN_TILE;
         a.n_keys[i] = n < 0 ? 0 : (int32_t)n;
     }
     a.bias = NULL;

@@ -9,7 +9,7 @@
 
 /* the last two: past the chunks of activation rows, with few and with many rows in the last chunk */
 static const int32_t m_list[] = { 1,  2,  3,  4,  5,  6,  7,  8,  9,  10,  11, 12,
-                                  13, 14, 15, 16, 17, 31, 33, 64, 100, 515, 530 };
+                                  13, 14, 15, 16, 17, 31, 32, 33, 47, 64, 100, 515, 530 };
 static const int32_t n_list[] = { 1,  2,  3,  4,  5,  7,  8,  9,  11, 13, 15, 16, 17, 19, 21, 23, 25,
                                   27, 29, 31, 32, 33, 35, 48, 64, 100 };
 #define LIST_LEN(a) ((int32_t)(sizeof(a) / sizeof((a)[0])))
