@@ -343,7 +343,7 @@ INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t blo
                 struct int_scales z;
                 PRAGMA_UNROLL
                 for (int p = 0; p < 2; p++) {
-                    unpack(&t, rows_skip(row, LANES * p, 0), 0, cols, next + (size_t)p * LANES * block_bytes);
+                    unpack(&t, rows_skip(row, LANES * p, 0), cols, next + (size_t)p * LANES * block_bytes);
                     make_planes(scheme, &s[p], &t, offset);
                     if (is_f32(scheme)) {
                         memcpy(groups[p].d, t.s.g.d, sizeof groups[p].d);

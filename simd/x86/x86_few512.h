@@ -90,7 +90,7 @@ INLINE void few_block(int m1, int m2, rows_t row, rows_t next, const uint8_t *ah
 {
     enum { PART = 16 * sizeof(struct pn_q4_k) / 4 }; /* nine lines */
     struct panel p __attribute__((aligned(64))); /* only its scales */
-    header_k(&p, row, 0);
+    header_k(&p, row);
     __m512i tot[FEW_MAX];
     const int8_t *q = a->q;
     for (int s = 0; s < 4; s++, q += 64, ahead += PART) { /* sub-blocks 2s, 2s + 1 */

@@ -92,8 +92,8 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                 const uint8_t *near = b + 1 < a->nb       ? wr + at + block_bytes
                                       : mc + M_CHUNK < m  ? wr
                                                           : wr + NR * row_bytes;
-                unpack(&t[0], row, 0, cols, many || by_tiles == 2 ? NULL : next);
-                unpack(&t[1], rows_skip(row, LANES, 0), 0, cols, many || by_tiles ? NULL : next1);
+                unpack(&t[0], row, cols, many || by_tiles == 2 ? NULL : next);
+                unpack(&t[1], rows_skip(row, LANES, 0), cols, many || by_tiles ? NULL : next1);
                 const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
                 int32_t i = 0;
                 for (int32_t it = 0; it < n_tiles; it++, ahead.p += 64 * 8 * ahead.lines) {

@@ -33,7 +33,7 @@ struct panel {
 };
 
 /* ahead: what is to be fetched meanwhile, or NULL */
-typedef void unpack_fn(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead);
+typedef void unpack_fn(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead);
 
 /* One `parts`th, in each of as many calls, of a panel's blocks of `bytes` bytes from ahead on; NULL: nothing. */
 INLINE void fetch_part(const uint8_t *ahead, size_t bytes, int part, int parts)
@@ -83,11 +83,11 @@ INLINE void store_pairs(int16_t out[2][LANES][2], vi v)
 
 /* Header of Q4_K and Q5_K: d, dmin, eight 6-bit scales and mins (quant/blocks.h,
  * pn_unpack_scales_k). */
-INLINE void header_k(struct panel *p, rows_t row, size_t at)
+INLINE void header_k(struct panel *p, rows_t row)
 {
     const vi m63 = vi_set1_8(63), m48 = vi_set1_8(48), m15 = vi_set1_8(15);
     vi h[4];
-    columns4(h, row, at);
+    columns4(h, row, 0);
     vi_store_f16(p->d, h[0]);
     vi_store_f16(p->dmin, vi_srl(h[0], 16));
     store_u8x4(p->s.sc, vi_and(h[1], m63));
@@ -96,16 +96,16 @@ INLINE void header_k(struct panel *p, rows_t row, size_t at)
     store_pairs(p->mn + 2, vi_or(vi_and(vi_srl(h[3], 4), m15), vi_and(vi_srl(h[2], 2), m48)));
 }
 
-static inline void unpack_q4_k(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
+static inline void unpack_q4_k(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15);
-    header_k(p, row, at);
+    header_k(p, row);
     for (int i = 0; i < 4; i++) { /* sub-blocks 2i, 2i + 1 */
         uint8_t (*w)[4 * LANES] = p->w + 16 * i;
         vi c[8];
         fetch_part(ahead, sizeof(struct pn_q4_k), i, 4);
-        columns8(c, row, at + offsetof(struct pn_q4_k, qs) + 32 * (size_t)i);
+        columns8(c, row, offsetof(struct pn_q4_k, qs) + 32 * (size_t)i);
         PRAGMA_UNROLL
         for (int j = 0; j < 8; j++) {
             vi_store(w[j], vi_and(c[j], m15));
@@ -114,19 +114,19 @@ static inline void unpack_q4_k(struct panel *p, rows_t row, size_t at, int32_t c
     }
 }
 
-static inline void unpack_q5_k(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
+static inline void unpack_q5_k(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m16 = vi_set1_8(16);
-    header_k(p, row, at);
+    header_k(p, row);
     vi h[8];
-    columns8(h, row, at + offsetof(struct pn_q5_k, qh));
+    columns8(h, row, offsetof(struct pn_q5_k, qh));
     PRAGMA_UNROLL
     for (int i = 0; i < 4; i++) { /* sub-blocks 2i, 2i + 1 */
         uint8_t (*w)[4 * LANES] = p->w + 16 * i;
         vi c[8];
         fetch_part(ahead, sizeof(struct pn_q5_k), i, 4);
-        columns8(c, row, at + offsetof(struct pn_q5_k, qs) + 32 * (size_t)i);
+        columns8(c, row, offsetof(struct pn_q5_k, qs) + 32 * (size_t)i);
         PRAGMA_UNROLL
         for (int j = 0; j < 8; j++) {
             const vi t = i < 2 ? vi_sll(h[j], 4 - 2 * i) : vi_srl(h[j], 2 * i - 4);
@@ -138,35 +138,35 @@ static inline void unpack_q5_k(struct panel *p, rows_t row, size_t at, int32_t c
 }
 
 /* d and the sixteen signed scales of Q6_K */
-INLINE void header_q6_k(struct panel *p, rows_t row, size_t at)
+INLINE void header_q6_k(struct panel *p, rows_t row)
 {
     vi c[4];
-    columns4(c, row, at + offsetof(struct pn_q6_k, scales));
+    columns4(c, row, offsetof(struct pn_q6_k, scales));
     PRAGMA_UNROLL
     for (int i = 0; i < 4; i++)
         store_s8x4(p->s.sc + 4 * i, c[i]);
-    columns4(c, row, at + sizeof(struct pn_q6_k) - 16); /* ends with d */
+    columns4(c, row, sizeof(struct pn_q6_k) - 16); /* ends with d */
     vi_store_f16(p->d, vi_srl(c[3], 16));
 }
 
-static inline void unpack_q6_k(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
+static inline void unpack_q6_k(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m48 = vi_set1_8(48);
-    header_q6_k(p, row, at);
+    header_q6_k(p, row);
     for (int i = 0; i < 2; i++) { /* half blocks: four sub-block pairs of 32 */
         uint8_t (*w)[4 * LANES] = p->w + 32 * i;
         vi hi[8], lo[8];
         fetch_part(ahead, sizeof(struct pn_q6_k), 2 * i, 4);
-        columns8(hi, row, at + offsetof(struct pn_q6_k, qh) + 32 * (size_t)i);
-        columns8(lo, row, at + 64 * (size_t)i);
+        columns8(hi, row, offsetof(struct pn_q6_k, qh) + 32 * (size_t)i);
+        columns8(lo, row, 64 * (size_t)i);
         PRAGMA_UNROLL
         for (int j = 0; j < 8; j++) {
             vi_store(w[j], vi_or(vi_and(lo[j], m15), vi_and(vi_sll(hi[j], 4), m48)));
             vi_store(w[j + 16], vi_or(vi_and(vi_srl(lo[j], 4), m15), vi_and(hi[j], m48)));
         }
         fetch_part(ahead, sizeof(struct pn_q6_k), 2 * i + 1, 4);
-        columns8(lo, row, at + 64 * (size_t)i + 32);
+        columns8(lo, row, 64 * (size_t)i + 32);
         PRAGMA_UNROLL
         for (int j = 0; j < 8; j++) {
             vi_store(w[j + 8], vi_or(vi_and(lo[j], m15), vi_and(vi_sll(hi[j], 2), m48)));
@@ -176,14 +176,14 @@ static inline void unpack_q6_k(struct panel *p, rows_t row, size_t at, int32_t c
     }
 }
 
-static inline void unpack_q3_k(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
+static inline void unpack_q3_k(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m48 = vi_set1_8(48), m32 = vi_set1_8(32);
     const vi m3 = vi_set1_8(3), m4 = vi_set1_8(4);
     /* the last 16 bytes of the block: two of qs, the twelve of scales, d */
     vi c[4];
-    columns4(c, row, at + sizeof(struct pn_q3_k) - 16);
+    columns4(c, row, sizeof(struct pn_q3_k) - 16);
     const vi s0 = vi_or(vi_srl(c[0], 16), vi_sll(c[1], 16));
     const vi s4 = vi_or(vi_srl(c[1], 16), vi_sll(c[2], 16));
     const vi s8 = vi_or(vi_srl(c[2], 16), vi_sll(c[3], 16));
@@ -196,11 +196,11 @@ static inline void unpack_q3_k(struct panel *p, rows_t row, size_t at, int32_t c
     for (int part = 0; part < 2; part++) { /* elements 16 part .. of every sub-block */
         vi h[4];
         fetch_part(ahead, sizeof(struct pn_q3_k), part, 2);
-        columns4(h, row, at + 16 * (size_t)part);
+        columns4(h, row, 16 * (size_t)part);
         PRAGMA_UNROLL
         for (int half = 0; half < 2; half++) {
             uint8_t (*w)[4 * LANES] = p->w + 32 * half + 4 * part;
-            columns4(c, row, at + offsetof(struct pn_q3_k, qs) + 32 * (size_t)half + 16 * (size_t)part);
+            columns4(c, row, offsetof(struct pn_q3_k, qs) + 32 * (size_t)half + 16 * (size_t)part);
             PRAGMA_UNROLL
             for (int k = 0; k < 4; k++) {
                 const int bit = 4 * half + k;
@@ -215,15 +215,15 @@ static inline void unpack_q3_k(struct panel *p, rows_t row, size_t at, int32_t c
 }
 
 /* Scale times q is at most 15 * 3: it is multiplied into the bytes, two at a time. */
-static inline void unpack_q2_k(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
+static inline void unpack_q2_k(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), m3 = vi_set1_8(3);
     vi c[4], s[4];
-    columns4(c, row, at + sizeof(struct pn_q2_k) - 16);
+    columns4(c, row, sizeof(struct pn_q2_k) - 16);
     vi_store_f16(p->d, c[3]);
     vi_store_f16(p->dmin, vi_srl(c[3], 16));
-    columns4(s, row, at);
+    columns4(s, row, 0);
     PRAGMA_UNROLL
     for (int i = 0; i < 4; i++)
         store_pairs(p->mn + 2 * i, vi_and(vi_srl(s[i], 4), m15));
@@ -231,7 +231,7 @@ static inline void unpack_q2_k(struct panel *p, rows_t row, size_t at, int32_t c
         fetch_part(ahead, sizeof(struct pn_q2_k), half, 2);
         for (int part = 0; part < 2; part++) {
             uint8_t (*w)[4 * LANES] = p->w + 32 * half + 4 * part;
-            columns4(c, row, at + offsetof(struct pn_q2_k, qs) + 32 * (size_t)half + 16 * (size_t)part);
+            columns4(c, row, offsetof(struct pn_q2_k, qs) + 32 * (size_t)half + 16 * (size_t)part);
             PRAGMA_UNROLL
             for (int k = 0; k < 4; k++) {
                 /* scale 8 half + 2 k + part as an int16 in both halves of the lane */
@@ -254,13 +254,13 @@ INLINE __m128i iq4_table(void)
     return _mm_xor_si128(_mm_loadu_si128((const void *)pn_iq4_values), _mm_set1_epi8(SIGN_BIT));
 }
 
-static inline void unpack_iq4_xs(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
+static inline void unpack_iq4_xs(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)
 {
     (void)cols;
     const vi m15 = vi_set1_8(15), one15 = vi_set1_32(15), one48 = vi_set1_32(48);
     const __m128i table = iq4_table();
     vi c[4];
-    columns4(c, row, at); /* d, scales_h; scales_l; qs */
+    columns4(c, row, 0); /* d, scales_h; scales_l; qs */
     vi_store_f16(p->d, c[0]);
     PRAGMA_UNROLL
     for (int s = 0; s < 8; s++) {
@@ -271,7 +271,7 @@ static inline void unpack_iq4_xs(struct panel *p, rows_t row, size_t at, int32_t
     for (int s = 0; s < 8; s++) {
         uint8_t (*w)[4 * LANES] = p->w + 8 * s;
         fetch_part(ahead, sizeof(struct pn_iq4_xs), s, 8);
-        columns4(c, row, at + offsetof(struct pn_iq4_xs, qs) + 16 * (size_t)s);
+        columns4(c, row, offsetof(struct pn_iq4_xs, qs) + 16 * (size_t)s);
         PRAGMA_UNROLL
         for (int j = 0; j < 4; j++) {
             vi_store(w[j], vi_lookup(table, vi_and(c[j], m15)));
@@ -292,9 +292,10 @@ static inline void zero_groups(struct panel *p, int32_t cols)
     }
 }
 
-static inline void unpack_q8_0(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
+static inline void unpack_q8_0(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)
 {
     const vi sign = vi_set1_8(SIGN_BIT);
+    size_t at = 0;
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q8_0)) {
         vi c[4];
@@ -309,9 +310,10 @@ static inline void unpack_q8_0(struct panel *p, rows_t row, size_t at, int32_t c
     }
 }
 
-static inline void unpack_q4_0(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
+static inline void unpack_q4_0(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)
 {
     const vi m15 = vi_set1_8(15);
+    size_t at = 0;
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q4_0)) {
         vi c[4];
@@ -327,10 +329,11 @@ static inline void unpack_q4_0(struct panel *p, rows_t row, size_t at, int32_t c
     }
 }
 
-static inline void unpack_iq4_nl(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
+static inline void unpack_iq4_nl(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)
 {
     const vi m15 = vi_set1_8(15);
     const __m128i table = iq4_table();
+    size_t at = 0;
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_iq4_nl)) {
         vi c[4];
@@ -346,9 +349,10 @@ static inline void unpack_iq4_nl(struct panel *p, rows_t row, size_t at, int32_t
     }
 }
 
-static inline void unpack_q4_1(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
+static inline void unpack_q4_1(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)
 {
     const vi m15 = vi_set1_8(15);
+    size_t at = 0;
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q4_1)) {
         vi c[4];
@@ -379,8 +383,9 @@ INLINE void store_q5(uint8_t (*w)[4 * LANES], const vi c[4], vi qh)
     }
 }
 
-static inline void unpack_q5_0(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
+static inline void unpack_q5_0(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)
 {
+    size_t at = 0;
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q5_0)) {
         vi h[4], c[4];
@@ -392,8 +397,9 @@ static inline void unpack_q5_0(struct panel *p, rows_t row, size_t at, int32_t c
     }
 }
 
-static inline void unpack_q5_1(struct panel *p, rows_t row, size_t at, int32_t cols, const uint8_t *ahead)
+static inline void unpack_q5_1(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)
 {
+    size_t at = 0;
     zero_groups(p, cols);
     for (int g = 0; g < cols / 32; g++, at += sizeof(struct pn_q5_1)) {
         vi h[4], c[4];

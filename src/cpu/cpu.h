@@ -15,7 +15,7 @@ enum pn_cpu_flag {
     PN_CPU_NEON = 1 << 6,
     PN_CPU_DOTPROD = 1 << 7,    /* dotprod, fp16 arithmetic */
     PN_CPU_I8MM = 1 << 8,       /* i8mm, bf16 */
-    /* no feature: VDPBF16PS does less in a cycle than two FMAs (Intel; bench/LOG.md) */
+    /* no feature: VDPBF16PS does less in a cycle than two FMAs (bench/LOG.md) */
     PN_CPU_SLOW_DPBF16 = 1 << 9
 };
 
