@@ -49,8 +49,8 @@ static int has(uint32_t reg, uint32_t bits)
     return (reg & bits) == bits;
 }
 
-/* Whether VDPBF16PS takes two cycles: measured on family 6 model 207, which has AMX for such products, as have all other
- * Intel CPUs with it but model 85 (Cooper Lake), made before AMX and sold for this instruction. */
+/* Whether VDPBF16PS takes two cycles: measured on family 6 model 207, which has AMX for such products, as have all
+ * other Intel CPUs with it but model 85 (Cooper Lake), made before AMX and sold for this instruction. */
 static int slow_dpbf16(void)
 {
     uint32_t eax, ebx, ecx, edx;
