@@ -38,13 +38,34 @@
 
 #include "x86_mm.h"
 
+#define AHEAD 2 /* units from a prefetch of activations to their use */
+
+/* Rows of nearly equal chunks of m, at most `most`, a multiple of sixteen */
+INLINE int32_t chunk_rows(int32_t m, int32_t most)
+{
+    const int32_t n_chunks = (m + most - 1) / most;
+    return ((m + n_chunks - 1) / n_chunks + 15) & ~15;
+}
+/* The first of the `rows` rows of the unit for row i (a multiple of sixteen) and on, of m rows: where fewer are left
+ * those before them */
+INLINE int32_t unit_row(int32_t i, int32_t m, int32_t rows)
+{
+    return i + rows <= m ? i : m - rows;
+}
+/* Row i's place among the sums, which have sixteen rows for each unit */
+INLINE int32_t sum_row(int32_t i, int32_t m, int32_t rows)
+{
+    const int32_t unit = i & ~15;
+    return unit + i - unit_row(unit, m, rows);
+}
+
 /* ---- int8 ----
  * Sums 0 and 1 in turns, so that one is stored while the other runs; weights 2, 3; activations 4 .. 7. Products into
  * one tile need not wait for each other: the unit passes a row of sums on as soon as it has it. */
 
-#define ROWS_FULL { 16, 16, 16, 16, 16, 16, 16, 16 }
-#define COLS_FULL { 64, 64, 64, 64, 64, 64, 64, 64 }
-static const struct amx_config config_full = { .palette = 1, .rows = ROWS_FULL, .colsb = COLS_FULL };
+static const struct amx_config config_full = { .palette = 1,
+                                               .rows = { 16, 16, 16, 16, 16, 16, 16, 16 },
+                                               .colsb = { 64, 64, 64, 64, 64, 64, 64, 64 } };
 /* products of 32 columns: sums 0 .. 3, activations 4, 5, weights 6, 7 */
 static const struct amx_config config_half = { .palette = 1,
                                                .rows = { 16, 16, 16, 16, 16, 16, 8, 8 },
@@ -54,11 +75,6 @@ static const struct amx_config config_half = { .palette = 1,
 struct planes {
     uint8_t lo[64][64], hi[64][64];
 };
-
-INLINE int is_f32(enum scheme scheme)
-{
-    return scheme == F32_32 || scheme == F32_32_MIN;
-}
 
 INLINE void make_planes(enum scheme scheme, struct planes *s, const struct panel *p, int offset)
 {
@@ -226,7 +242,7 @@ INLINE void int_unit(enum scheme scheme, const struct planes *s, const int8_t *q
     do {                                                                                               \
         fetch_lines((const uint8_t *)next + 64 * (64 / steps) * (i), 64 / steps);                      \
         if (before->sum != NULL && (i) >= WAIT)                                                        \
-            for (int r = ROW_AT(i, steps); r < ROW_AT((i) + 1, steps); r++)                                  \
+            for (int r = ROW_AT(i, steps); r < ROW_AT((i) + 1, steps); r++)                            \
                 finish_int(scheme, z, before, r);                                                      \
     } while (0)
 #define END_BEFORE if (before->sum != NULL) int_end(scheme, before)
@@ -275,7 +291,6 @@ INLINE void f32_unit(enum scheme scheme, const struct planes *s, const int8_t *q
 #undef GROUP
 }
 
-#define AHEAD 2      /* units from a prefetch of activations to their use */
 #define AMX_LEAST 32 /* rows, from which on unpacking pays (bench/LOG.md); at least 16 */
 
 /* acc[..][NR] += super-block b of m activation rows from m0 on, sixteen at a time. Rows m0 + m - 16 .. belong to the
@@ -289,7 +304,7 @@ INLINE void amx_block(enum scheme scheme, float *acc, const struct int_scales *z
     int which = 0;
     if (is_f32(scheme)) {
         for (int32_t i = 0; i < m; i += 16) {
-            const size_t r = r0 + (size_t)(i + 16 <= m ? m0 + i : m0 + m - 16);
+            const size_t r = r0 + (size_t)(m0 + unit_row(i, m, 16));
             for (int p = 0; p < 2; p++, which ^= 1, before = now) { /* panels in turns: the other's scales */
                 const struct f32_scales other = f32_scales(scheme, &groups[1 - p]);
                 now = (struct unit){ sum[which], a->s32 + 8 * r, a->d + r, acc + (size_t)i * NR + 16 * p };
@@ -304,7 +319,7 @@ INLINE void amx_block(enum scheme scheme, float *acc, const struct int_scales *z
         return;
     }
     for (int32_t i = 0; i < m; i += 16, which ^= 1, before = now) {
-        const size_t r = r0 + (size_t)(i + 16 <= m ? m0 + i : m0 + m - 16);
+        const size_t r = r0 + (size_t)(m0 + unit_row(i, m, 16));
         now = (struct unit){ sum[which], scheme == INT_1_MIN ? a->s16 + 16 * r : a->s32 + 8 * r, a->d + r,
                              acc + (size_t)i * NR };
         int_unit(scheme, s, a->q + r * PN_QK, &now, z, &before, a->q + (r + 16 * AHEAD) * PN_QK);
@@ -322,7 +337,7 @@ INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t blo
     struct panel t __attribute__((aligned(64))); /* of both panels in turn: less to keep in L1 */
     struct groups groups[2] __attribute__((aligned(64)));
     struct planes s[2] __attribute__((aligned(64)));
-    const int32_t n_chunks = (m + M_CHUNK - 1) / M_CHUNK, chunk = ((m + n_chunks - 1) / n_chunks + 15) & ~15;
+    const int32_t chunk = chunk_rows(m, M_CHUNK);
     amx_config(is_f32(scheme) ? &config_half : &config_full);
     for (int32_t n0 = 0; n0 < n; n0 += NR) {
         const int32_t rows = n - n0 < NR ? n - n0 : NR;
@@ -349,16 +364,14 @@ INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t blo
                         memcpy(groups[p].d, t.s.g.d, sizeof groups[p].d);
                         if (scheme == F32_32_MIN)
                             memcpy(groups[p].m, t.s.g.m, sizeof groups[p].m);
-                    }
-                    if (!is_f32(scheme))
+                    } else {
                         int_scales(scheme, &z, p, &t);
+                    }
                 }
                 amx_block(scheme, acc, &z, groups, s, a, b, m0 + mc, mm);
             }
-            for (int32_t i = 0; i < mm; i++) {
-                const int32_t unit = i & ~15, first = unit + 16 <= mm ? unit : mm - 16;
-                put_sums(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)(unit + i - first) * NR, NR, rows);
-            }
+            for (int32_t i = 0; i < mm; i++)
+                put_sums(c + (size_t)(mc + i) * ldc + n0, acc + (size_t)sum_row(i, mm, 16) * NR, NR, rows);
         }
     }
     amx_release();
@@ -377,7 +390,7 @@ INLINE void amx_mm(enum scheme scheme, unpack_fn *unpack, int offset, size_t blo
     static void ISA(mm_##name)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,       \
                                const struct pn_act *a, int32_t m0, int32_t m)                          \
     {                                                                                                  \
-        (m < AMX_LEAST ? pn_mm_avx512vnni[type] : amx_mm_##name)(c, ldc, w, row_bytes, n, a, m0, m);          \
+        (m < AMX_LEAST ? pn_mm_avx512vnni[type] : amx_mm_##name)(c, ldc, w, row_bytes, n, a, m0, m);   \
     }
 MM_AMX(q4_k, PN_Q4_K, INT_32_MIN, 0, 1)
 MM_AMX(q5_k, PN_Q5_K, INT_32_MIN, 0, 1)
@@ -408,27 +421,16 @@ struct bf_block {
     float sum[BF_M_CHUNK][BF_ROWS];
 };
 
-/* Lines to be fetched, `lines` at a time */
-struct bf_ahead {
-    const uint8_t *p;
-    int lines;
-};
-INLINE void bf_fetch(struct bf_ahead *f)
-{
-    fetch_lines(f->p, f->lines);
-    f->p += 64 * f->lines;
-}
-
 /* cols columns of 16 weight rows, of which some may be missing, to a panel; zeros up to a multiple of 32.
  * Fetches sixteen times. */
 INLINE void bf_pack(enum pn_type type, struct bf_block *t, uint16_t (*panel)[16][2], const uint8_t *w,
-                    size_t row_bytes, int32_t rows, int32_t cols, struct bf_ahead *f)
+                    size_t row_bytes, int32_t rows, int32_t cols, struct ahead *f)
 {
     const int direct = type == PN_BF16 && cols % 32 == 0 && rows >= 16;
     const rows_t row = direct ? (rows_t){ w, row_bytes } : (rows_t){ (const uint8_t *)t->rows[0], sizeof t->rows[0] };
     for (int32_t r = 0; r < 16 && !direct; r++) {
         row_to_bf16(type, t->rows[r], w + (size_t)(r < rows ? r : rows - 1) * row_bytes, cols);
-        bf_fetch(f);
+        fetch_next(f);
     }
     const int32_t groups = (cols + 31) / 32 * 2;
     for (int32_t i = 0; i < groups; i++) {
@@ -438,7 +440,7 @@ INLINE void bf_pack(enum pn_type type, struct bf_block *t, uint16_t (*panel)[16]
         for (int j = 0; j < 8; j++)
             _mm512_store_si512(panel[8 * i + j], col[j]);
         for (int32_t j = 16 * i / groups; direct && j < 16 * (i + 1) / groups; j++)
-            bf_fetch(f);
+            fetch_next(f);
     }
 }
 
@@ -494,16 +496,16 @@ INLINE void amx_mm_bf16(enum pn_type type, float *c, size_t ldc, const void *w, 
      * meanwhile, in the order of the file, which fewer rows leave in L2. With many, the same rows a block on. */
     const int few = m <= BF_FEW;
     const int32_t tile_rows = few ? BF_ROWS / 2 : BF_ROWS;
-    const int32_t n_chunks = (m + BF_M_CHUNK - 1) / BF_M_CHUNK, chunk = ((m + n_chunks - 1) / n_chunks + 15) & ~15;
+    const int32_t chunk = chunk_rows(m, BF_M_CHUNK);
     amx_config(&config);
     for (int32_t n0 = 0; n0 < n; n0 += tile_rows) {
         const int32_t rows = n - n0 < tile_rows ? n - n0 : tile_rows;
         const int32_t panels = (rows + 15) / 16;
         const uint8_t *wr = (const uint8_t *)w + (size_t)n0 * row_bytes;
-        struct bf_ahead f = { wr + (size_t)tile_rows * row_bytes, 0 };
+        struct ahead f = { wr + (size_t)tile_rows * row_bytes, 0 };
         for (int32_t mc = 0; mc < m; mc += chunk) {
             const int32_t mm = m - mc < chunk ? m - mc : chunk;
-            const int32_t n_units = (mm + 15) / 16, last = m < 16 ? 0 : mc + mm - 16; /* first row of the last unit */
+            const int32_t n_units = (mm + 15) / 16;
             memset(t.sum, 0, (size_t)(16 * n_units) * sizeof t.sum[0]);
             for (int32_t b = 0; b < a->nb; b++) {
                 const int32_t left = a->k - b * BF_COLS, cols = left < BF_COLS ? left : BF_COLS;
@@ -517,15 +519,14 @@ INLINE void amx_mm_bf16(enum pn_type type, float *c, size_t ldc, const void *w, 
                 for (int32_t p = 0; p < panels; p++)
                     bf_pack(type, &t, t.w[p], from + (size_t)(16 * p) * row_bytes, row_bytes, rows - 16 * p, cols, &f);
                 for (int32_t u = 0; u < n_units; u++) {
-                    const uint16_t *xu = x + (size_t)(u < n_units - 1 ? mc + 16 * u : last) * BF_COLS;
-                    for (int32_t r = BF_ROWS * u / n_units; !few && r < BF_ROWS * (u + 1) / n_units; r++)
-                        fetch_lines(coming + (size_t)r * row_bytes, (int)(BF_COLS * elem / 64));
+                    const uint16_t *xu = x + (size_t)(mc + unit_row(16 * u, mm, unit)) * BF_COLS;
+                    if (!few)
+                        fetch_rows((rows_t){ coming, row_bytes }, BF_ROWS, (int)(BF_COLS * elem / 64), u, n_units);
                     bf_unit(&t, t.sum[16 * u], xu, panels, cols, (const uint8_t *)(xu + AHEAD * 16 * BF_COLS));
                 }
             }
             for (int32_t i = 0; i < mm; i++) {
-                const int32_t u = i / 16, first = u < n_units - 1 ? mc + 16 * u : last;
-                const float *sum = t.sum[16 * u + mc + i - first];
+                const float *sum = t.sum[sum_row(i, mm, unit)];
                 if (few)
                     put_sums(c + (size_t)(mc + i) * ldc + n0, sum, BF_ROWS / 2, rows);
                 else

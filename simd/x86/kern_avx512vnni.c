@@ -43,7 +43,6 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const s
 {
     const int n_sub = scheme == INT_16 ? 16 : scheme == INT_1_MIN ? 1 : 8;
     const int steps = 64 / n_sub; /* of four columns, per sub-block */
-    const int is_f32 = scheme == F32_32 || scheme == F32_32_MIN;
     const int has_offset = scheme == INT_32 || scheme == INT_16 || scheme == F32_32;
 
     int32_t start[MR][16] __attribute__((aligned(64)));
@@ -119,7 +118,7 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const s
                 tot0[i] = x0[i];
                 tot1[i] = x1[i];
             }
-        } else if (!is_f32) {
+        } else if (!is_f32(scheme)) {
             const __m512i s0 = _mm512_load_si512(t[0].s.sc[g]),
                           s1 = _mm512_load_si512(t[1].s.sc[g]);
             PRAGMA_UNROLL
@@ -149,7 +148,7 @@ INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const s
     PRAGMA_UNROLL
     for (int i = 0; i < mr; i++) {
         __m512 y0, y1;
-        if (is_f32) {
+        if (is_f32(scheme)) {
             y0 = _mm512_castsi512_ps(tot0[i]);
             y1 = _mm512_castsi512_ps(tot1[i]);
         } else {

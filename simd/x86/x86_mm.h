@@ -38,7 +38,7 @@ struct act_rows {
     const float *d;     /* [rows] */
 };
 
-/* What to fetch in each eighth of a register tile: lines from p on, then those after them. */
+/* What to fetch at a time, such as in each eighth of a register tile: lines from p on, then those after them. */
 struct ahead {
     const uint8_t *p;
     int lines;
@@ -47,6 +47,11 @@ INLINE void fetch_next(struct ahead *a)
 {
     fetch_lines(a->p, a->lines);
     a->p += 64 * a->lines;
+}
+
+INLINE int is_f32(enum scheme scheme)
+{
+    return scheme == F32_32 || scheme == F32_32_MIN;
 }
 
 /* c[mr][NR] += the products of one tile and mr activation rows. */
@@ -89,9 +94,9 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                     row = tail_copy(&tail, row.p, row_bytes, rows, block_bytes * (size_t)cols / PN_QK);
                 const uint8_t *next = wr + NR * (row_bytes + at), *next1 = next + LANES * block_bytes;
                 struct ahead ahead = { by_tiles == 2 ? next : next1, n_lines };
-                const uint8_t *near = b + 1 < a->nb       ? wr + at + block_bytes
-                                      : mc + M_CHUNK < m  ? wr
-                                                          : wr + NR * row_bytes;
+                const uint8_t *near = b + 1 < a->nb      ? wr + at + block_bytes
+                                      : mc + M_CHUNK < m ? wr
+                                                         : wr + NR * row_bytes;
                 unpack(&t[0], row, cols, many || by_tiles == 2 ? NULL : next);
                 unpack(&t[1], rows_skip(row, LANES, 0), cols, many || by_tiles ? NULL : next1);
                 const size_t r0 = (size_t)b * (size_t)a->m + (size_t)(m0 + mc);
@@ -104,8 +109,7 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                     if (it >= n_ahead)
                         ahead.lines = 0;
                     if (many)
-                        for (int32_t r = NR * it / n_tiles; r < NR * (it + 1) / n_tiles; r++)
-                            fetch_lines(near + (size_t)r * row_bytes, (int)(block_bytes / 64) + 2);
+                        fetch_rows((rows_t){ near, row_bytes }, NR, (int)(block_bytes / 64) + 2, it, n_tiles);
                     if (many && b + 1 == a->nb) /* to be written soon */
                         for (int32_t r = i; r < i + mr; r++)
                             fetch_lines((const uint8_t *)(c + (size_t)(mc + r) * ldc + n0), NR / 16);
@@ -140,25 +144,19 @@ typedef void row_fn(float *c, size_t ldc, const void *w, size_t row_bytes, int32
         mm_row(what, m, c, ldc, w, row_bytes, n, a, m0);                                           \
     }
 
-/* blocks: of type in a super-block */
-#define MM(type, tiles, offset, blocks)                                                            \
-    static void ISA(mm_##type)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,   \
-                               const struct pn_act *a, int32_t m0, int32_t m)                      \
+/* The products of a type by tiles. blocks: of type in a super-block */
+#define MM_AS(name, type, tiles, offset, blocks)                                                   \
+    static __attribute__((noinline)) void name(float *c, size_t ldc, const void *w,                \
+                                               size_t row_bytes, int32_t n,                        \
+                                               const struct pn_act *a, int32_t m0, int32_t m)      \
     {                                                                                              \
         mm_body(unpack_##type, tiles_##tiles, offset, (blocks) * sizeof(struct pn_##type), c, ldc, \
                 w, row_bytes, n, a, m0, m);                                                        \
     }
-
+#define MM(type, tiles, offset, blocks) MM_AS(ISA(mm_##type), type, tiles, offset, blocks)
 /* The same for a type that has other paths, too, as a function of its own: their stack and that of the tiles would
  * together be more than the contract allows. */
-#define MM_TILES(type, tiles, offset, blocks)                                                      \
-    static __attribute__((noinline)) void mm_tiles_##type(                                         \
-        float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,  \
-        int32_t m0, int32_t m)                                                                     \
-    {                                                                                              \
-        mm_body(unpack_##type, tiles_##tiles, offset, (blocks) * sizeof(struct pn_##type), c, ldc, \
-                w, row_bytes, n, a, m0, m);                                                        \
-    }
+#define MM_TILES(type, tiles, offset, blocks) MM_AS(mm_tiles_##type, type, tiles, offset, blocks)
 
 /* Used after the MM() of all twelve types: type, function. */
 #define MM_LIST(X)                                                                                 \

@@ -82,6 +82,13 @@ INLINE void fetch_lines(const uint8_t *p, int n)
         _mm_prefetch((const char *)p + 64 * i, _MM_HINT_T0);
 }
 
+/* One `parts`th, in each of as many calls, of n rows: the first lines of each. */
+INLINE void fetch_rows(rows_t row, int n, int lines, int part, int parts)
+{
+    for (int r = n * part / parts; r < n * (part + 1) / parts; r++)
+        fetch_lines(row.p + (size_t)r * row.step, lines);
+}
+
 /* The sums of a panel or a tile, n rows, to c, rows of them; n is a constant. */
 INLINE void put_sums(float *c, const float *sums, int n, int32_t rows)
 {

@@ -99,7 +99,6 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
 {
     const int n_sub = scheme == INT_16 ? 16 : scheme == INT_1_MIN ? 1 : 8;
     const int steps = 64 / n_sub;
-    const int is_f32 = scheme == F32_32 || scheme == F32_32_MIN;
     const int has_offset = scheme == F32_32 || (WITH_VNNI && (scheme == INT_32 || scheme == INT_16));
 
     int32_t start[MR][16] __attribute__((aligned(32)));
@@ -141,7 +140,7 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
             }
             break;
         }
-        if (!is_f32 && !WITH_VNNI) {
+        if (!is_f32(scheme) && !WITH_VNNI) {
             dot_steps(mr, chunk, steps, tot0, tot1, w0, w1, q,
                       _mm256_load_si256((const void *)t[0].s.sc[g]),
                       _mm256_load_si256((const void *)t[1].s.sc[g]));
@@ -152,7 +151,7 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
         for (int i = 0; i < mr; i++)
             x0[i] = x1[i] = has_offset ? _mm256_set1_epi32(start[i][g]) : _mm256_setzero_si256();
         dot_steps(mr, chunk, steps, x0, x1, w0, w1, q, one, one);
-        if (!is_f32) {
+        if (!is_f32(scheme)) {
             const __m256i s0 = _mm256_load_si256((const void *)t[0].s.sc[g]);
             const __m256i s1 = _mm256_load_si256((const void *)t[1].s.sc[g]);
             PRAGMA_UNROLL
@@ -199,7 +198,7 @@ INLINE void tile_body(enum scheme scheme, int chunk, int mr, const struct panel 
             tot1[i] = _mm256_sub_epi32(tot1[i], _mm256_mullo_epi32(j1, off));
         }
         __m256 y0, y1;
-        if (is_f32) {
+        if (is_f32(scheme)) {
             y0 = _mm256_castsi256_ps(tot0[i]);
             y1 = _mm256_castsi256_ps(tot1[i]);
         } else {

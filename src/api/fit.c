@@ -22,7 +22,6 @@
  *   kernel is less by itself. In tiers without bf16 products 0.59 of the f32 peak.
  * decode: 2026-11-27, two threads: a whole 8b in Q4_K_M 0.95; the others by checkkern --bench --threads 2, one row,
  *   weights from memory (bench/README.md). Q3_K, Q2_K, Q4_1, Q5_0, Q5_1, IQ4: older runs, beside other work. */
-enum { AMX_PERCENT = 10 }; /* of its peaks; whole models 7 to 13, bench/results/2026-11-27-amx.txt */
 static const struct fraction {
     enum pn_type type;
     float prefill, decode;
@@ -32,6 +31,9 @@ static const struct fraction {
     {PN_Q5_0, 0.59f, 0.65f}, {PN_Q5_1, 0.59f, 0.65f}, {PN_IQ4_NL, 0.62f, 0.65f}, {PN_IQ4_XS, 0.64f, 0.65f},
     {PN_F16, 0.77f, 0.72f},  {PN_BF16, 0.77f, 0.80f}, {PN_F32, 0.72f, 0.75f},
 };
+
+/* The same of prefill for all formats in the amx tier: whole models 7 to 13, bench/results/2026-11-27-amx.txt */
+enum { AMX_PERCENT = 10 };
 
 /* Bytes of a tokenizer in a GGUF file, per token: Llama 3's is 7.8 MB. */
 enum { TOKEN_BYTES = 61 };
