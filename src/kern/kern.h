@@ -105,6 +105,8 @@ static inline size_t pn_attn_part_floats(int32_t hd)
 struct pn_kern {
     const char *tier;      /* the highest tier whose init ran */
     unsigned cpu_flags;    /* the flags it was selected for (enum pn_cpu_flag, src/cpu/cpu.h) */
+    int prefer_int8;       /* 1: with many rows, mm of Q8_0 is the fastest product in this tier, also for float weights
+                              that are brought to Q8_0 first */
     int prefer_f32;        /* 1: mm_f32 is the faster product in this tier, also for quantised weights: the
                               model should not quantise activations (openblas sets it) */
 
@@ -140,6 +142,10 @@ struct pn_kern {
      * amax < 1e-30: q = 0, d = 0. amax infinite or NaN: q = 0, d = NaN, so that damage shows in the
      * product instead of vanishing. [exact] */
     void (*quant_act)(struct pn_act *a, int32_t m_index, const float *x);
+    /* n floats, a multiple of 32, to blocks of Q8_0: d = amax/127 rounded to f16, amax as above;
+     * q = round-to-nearest-even(x * (1/d)), clamped to -127 .. 127. d == 0: q = 0. amax infinite or NaN, or d
+     * beyond f16: q = 0, d = NaN. [exact] */
+    void (*quant_q8_0)(void *dst, const float *x, int64_t n);
     /* Row m_index of a rounded to bf16, NaN and Inf kept; NULL where no mm_bf16 is. k = a->k. [close] */
     void (*round_act)(struct pn_act16 *a, int32_t m_index, const float *x);
 

@@ -286,6 +286,19 @@ static void quant_act(struct pn_act *a, int32_t m_index, const float *x)
     }
 }
 
+static void quant_q8_0(void *dst, const float *x, int64_t n)
+{
+    struct pn_q8_0 *block = dst;
+    for (int64_t i = 0; i < n / 32; i++, x += 32) {
+        float inverse;
+        pn_put_le16(block[i].d, pn_q8_0_scale(amax_bits(x, 32), &inverse));
+        for (int e = 0; e < 32; e++) {
+            const float y = inverse == 0.0f ? 0.0f : x[e] * inverse;
+            block[i].qs[e] = (int8_t)lrintf(y > 127.0f ? 127.0f : y < -127.0f ? -127.0f : y);
+        }
+    }
+}
+
 /* ---- vectors ---- */
 
 static void rmsnorm(float *y, const float *x, const float *w, int32_t n, float eps)
@@ -586,6 +599,7 @@ void pn_kern_init_scalar(struct pn_kern *k)
 #undef QUANTISED
 #undef TYPED
     k->quant_act = quant_act;
+    k->quant_q8_0 = quant_q8_0;
     k->rmsnorm = rmsnorm;
     k->layernorm = layernorm;
     k->rope_half = rope_half;

@@ -131,4 +131,17 @@ static inline float pn_q8_scale(uint32_t amax_bits, float *inverse)
     return amax / 127.0f;
 }
 
+/* The same for a block of Q8_0, whose scale, the result, is f16. Small scales are rounded coarsely, so that a value may
+ * come out beyond 127. */
+static inline uint16_t pn_q8_0_scale(uint32_t amax_bits, float *inverse)
+{
+    const uint16_t d = pn_f32_to_f16(pn_f32_from_bits(amax_bits) / 127.0f);
+    *inverse = 0.0f;
+    if (d >= 0x7c00u)
+        return 0x7e00u; /* NaN */
+    if (d != 0)
+        *inverse = 1.0f / pn_f16_to_f32(d);
+    return d;
+}
+
 #endif

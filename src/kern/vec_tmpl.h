@@ -195,6 +195,29 @@ static void ISA(quant_act)(struct pn_act *a, int32_t m_index, const float *x)
     }
 }
 
+INLINE vf within_127(vf x)
+{
+    const vf least = vf_set1(-127.0f);
+    return vf_neg(vf_max(vf_neg(vf_max(x, least)), least));
+}
+
+static void ISA(quant_q8_0)(void *dst, const float *x, int64_t n)
+{
+    struct pn_q8_0 *block = dst;
+    for (int64_t i = 0; i < n / 32; i++, x += 32) {
+        const vf lo = vf_load(x), hi = vf_load(x + 16);
+        float inverse;
+        pn_put_le16(block[i].d, pn_q8_0_scale(vf_humax(vf_umax(vf_abs(lo), vf_abs(hi))), &inverse));
+        if (inverse == 0.0f) {
+            memset(block[i].qs, 0, 32);
+            continue;
+        }
+        const vf s = vf_set1(inverse);
+        vi8_store(block[i].qs, vf_to_i8(within_127(vf_mul(lo, s))));
+        vi8_store(block[i].qs + 16, vf_to_i8(within_127(vf_mul(hi, s))));
+    }
+}
+
 /* ---- KV rows ---- */
 
 /* K rows are scattered (16 keys lie side by side), V rows are not, except for pairs in BF16. */
@@ -313,6 +336,7 @@ static void ISA(attn_finish)(float *out, const float *acc, int32_t hd)
 static inline void fill_vec_slots(struct pn_kern *k)
 {
     k->quant_act = ISA(quant_act);
+    k->quant_q8_0 = ISA(quant_q8_0);
     k->rmsnorm = ISA(rmsnorm);
     k->layernorm = ISA(layernorm);
     k->rope_half = ISA(rope_half);

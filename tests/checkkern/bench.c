@@ -97,6 +97,9 @@ static void call(const struct job *j)
     case CK_QUANT_ACT:
         k->quant_act((struct pn_act *)&j->act, 0, j->x);
         break;
+    case CK_QUANT_Q8_0:
+        k->quant_q8_0(j->y, j->x, COLS);
+        break;
     case CK_ROUND_ACT:
         k->round_act((struct pn_act16 *)&j->act16, 0, j->x);
         break;
@@ -331,6 +334,8 @@ static double row_bytes_moved(const struct job *j)
         return (double)pn_row_bytes(j->slot->type, COLS) + 4.0 * COLS;
     case CK_QUANT_ACT:
         return (4.0 + 1 + 2.0 / 32 + 2.0 / 16 + 4.0 / PN_QK) * COLS;
+    case CK_QUANT_Q8_0:
+        return (4.0 + 34.0 / 32) * COLS;
     case CK_ROUND_ACT:
         return (4.0 + 2) * COLS;
     case CK_LAYERNORM:

@@ -78,6 +78,31 @@ bool ck_quant_act(struct ck *ck)
     return true;
 }
 
+bool ck_quant_q8_0(struct ck *ck)
+{
+    for (int32_t round = 0; round < ck_count(ck, 400); round++) {
+        const int32_t n = 32 * ck_range(ck, 1, round == 0 ? 160 : 20);
+        const size_t bytes = (size_t)n / 32 * 34;
+        uint8_t *got = ck_place(ck, CK_Q, bytes, 2), *want = ck_scratch(0);
+        float *x = place_floats(ck, CK_X, n);
+        ck_vector(ck, x, n);
+        const int special = ck_range(ck, 0, 9);
+        const float tiny = ldexpf(1.0f, -ck_range(ck, 8, 30)); /* f16 scales without all their bits, or zero */
+        for (int32_t i = 0; i < n && special < 3; i++)
+            x[i] *= tiny;
+        if (special == 3)
+            x[ck_range(ck, 0, n - 1)] = ck_rand(ck) & 1 ? NAN : -INFINITY;
+        if (special == 4)
+            x[ck_range(ck, 0, n - 1)] = 1e9f; /* more than f16's largest scale */
+        ck_case(ck, "n %d, kind %d", n, special);
+        ck->ref->quant_q8_0(want, x, n);
+        ck->k->quant_q8_0(got, x, n);
+        if (!ck_same_bytes(ck, "blocks", got, want, bytes) || !ck_canaries(ck))
+            return false;
+    }
+    return true;
+}
+
 void ck_place_act16(struct ck *ck, enum ck_arena arena, struct pn_act16 *a, int32_t m, int32_t k)
 {
     pn_act16_init(a, NULL, m, k);

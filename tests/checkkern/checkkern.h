@@ -14,7 +14,7 @@
 #include "kern/kern.h"
 
 enum ck_family {
-    CK_MM, CK_MM_F32, CK_MM_BF16, CK_DEQUANT, CK_QUANT_ACT, CK_ROUND_ACT, CK_RMSNORM, CK_LAYERNORM,
+    CK_MM, CK_MM_F32, CK_MM_BF16, CK_DEQUANT, CK_QUANT_ACT, CK_QUANT_Q8_0, CK_ROUND_ACT, CK_RMSNORM, CK_LAYERNORM,
     CK_ROPE, CK_SILU_MUL, CK_GELU, CK_AXPY, CK_ADD, CK_KV_PUT, CK_ATTN, CK_ATTN_BF16, CK_ATTN_MERGE,
     CK_ATTN_FINISH, CK_RESIZE, CK_PEAK, CK_FAMILY_COUNT
 };
@@ -87,6 +87,7 @@ bool ck_mm_f32(struct ck *ck);
 bool ck_mm_bf16(struct ck *ck);
 bool ck_dequant(struct ck *ck);
 bool ck_quant_act(struct ck *ck);
+bool ck_quant_q8_0(struct ck *ck);
 bool ck_round_act(struct ck *ck);
 bool ck_rmsnorm(struct ck *ck);
 bool ck_layernorm(struct ck *ck);

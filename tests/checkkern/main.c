@@ -30,6 +30,7 @@ static bool (*const family_test[CK_FAMILY_COUNT])(struct ck *ck) = {
     [CK_MM_BF16] = ck_mm_bf16,
     [CK_DEQUANT] = ck_dequant,
     [CK_QUANT_ACT] = ck_quant_act,
+    [CK_QUANT_Q8_0] = ck_quant_q8_0,
     [CK_ROUND_ACT] = ck_round_act,
     [CK_RMSNORM] = ck_rmsnorm,
     [CK_LAYERNORM] = ck_layernorm,
