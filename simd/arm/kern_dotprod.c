@@ -37,5 +37,6 @@ static uint64_t peak_int8(uint64_t iters)
 void pn_kern_init_dotprod(struct pn_kern *k)
 {
     FILL_MM(k);
+    k->prefer_int8 = 1;
     k->peak_int8 = peak_int8;
 }

@@ -69,5 +69,6 @@ void pn_kern_init_avx2(struct pn_kern *k)
     FILL_MM()
     k->resize_across = ISA(resize_across);
     k->resize_down = ISA(resize_down);
+    k->prefer_int8 = 1;
     k->peak_int8 = ISA(peak_int8);
 }

@@ -13,4 +13,5 @@
 void pn_kern_init_avx512(struct pn_kern *k)
 {
     fill_f32_slots(k);
+    k->prefer_int8 = 0; /* until there is VNNI, 512-bit f32 is as fast as avx2's int8 */
 }

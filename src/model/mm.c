@@ -60,6 +60,14 @@ static int32_t super_blocks(int32_t k)
     return (k + PN_QK - 1) / PN_QK;
 }
 
+void pn_norm_row(const struct pn_mm *mm, const struct pn_norm *norm, float *y, const float *x, int32_t k)
+{
+    if (norm->b)
+        mm->kern->layernorm(y, x, norm->w, norm->b, k, norm->eps);
+    else
+        mm->kern->rmsnorm(y, x, norm->w, k, norm->eps);
+}
+
 struct pn_in pn_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn_rows *rows,
                       const struct pn_norm *norm, int forms, const struct pn_stage_mem *mem)
 {
@@ -71,10 +79,8 @@ struct pn_in pn_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn
         pn_step(t);
     for (int64_t i = 0; (mem->own ? i : (i = pn_next(t))) < m; i += mem->own) {
         const float *src = rows->x + (size_t)(rows->index ? rows->index[i] : i) * (size_t)k;
-        if (norm && norm->b)
-            mm->kern->layernorm(mem->xn + (size_t)i * (size_t)k, src, norm->w, norm->b, k, norm->eps);
-        else if (norm)
-            mm->kern->rmsnorm(mem->xn + (size_t)i * (size_t)k, src, norm->w, k, norm->eps);
+        if (norm)
+            pn_norm_row(mm, norm, mem->xn + (size_t)i * (size_t)k, src, k);
         pn_prepare(mm, &in, (int32_t)i, 1, 0, super_blocks(k));
     }
     if (!mem->own)
@@ -177,6 +183,8 @@ static void mm_slab(const struct pn_mm *mm, const struct pn_weight *w, int32_t n
     switch (form_for(mm, w)) {
     case PN_FORM_INT8:
         k->mm[w->type](c, ldc, rows, w->row_bytes, n1 - n0, &in->act, 0, in->m);
+        for (int32_t i = 0; in->centre && i < in->m; i++)
+            k->axpy(c + (size_t)i * ldc, w->sums + n0, in->centre[i], n1 - n0);
         break;
     case PN_FORM_BF16:
         k->mm_bf16[w->type](c, ldc, rows, w->row_bytes, n1 - n0, &in->act16);

@@ -31,6 +31,7 @@ struct pn_weight {
     int32_t id;       /* 0 .. the model's n_weights - 1; the same for both uses of a tied embedding */
     const char *name; /* the tensor's name in Ollama's combined GGUF layout, whatever the file is */
     const struct pn_weight *next; /* bound before this one */
+    const float *sums;    /* [n] of its rows, for inputs that are centred (w8a8.c); else NULL */
     struct pn_lora *lora; /* what adapters add to it; NULL: nothing */
 };
 
@@ -165,6 +166,7 @@ struct pn_in {
     int forms;      /* which of act and act16 are there */
     struct pn_act act;
     struct pn_act16 act16;
+    const float *centre; /* NULL, or [m]: act holds x - centre */
     int32_t fill;   /* the last rows that an observer is not told of */
 };
 /* One of the outputs of a step: c[m][w->n] = in * w^T (+ bias), then GELU when asked. */
@@ -181,6 +183,8 @@ struct pn_then {
     _Atomic uint32_t *done; /* per super-block, zeros before and after: tasks that are done */
 };
 
+/* One row on its way: y = norm(x), k wide. */
+void pn_norm_row(const struct pn_mm *mm, const struct pn_norm *norm, float *y, const float *x, int32_t k);
 /* All forms that n weights want. */
 int pn_forms(const struct pn_mm *mm, int n, const struct pn_weight *const *w);
 size_t pn_forms_bytes(int forms, int32_t m, int32_t k);
@@ -214,6 +218,39 @@ size_t pn_slab_floats(int32_t m);
 /* Row r of w (columns col .. col+n) to f32; col and n multiples of the block. */
 void pn_weight_row(const struct pn_kern *k, const struct pn_weight *w, int64_t r, int64_t col, int64_t n,
                    float *dst);
+
+/* ---------------------------------------------------------------- float weights in int8 (w8a8.c) */
+
+/* Whether products of many rows with w are fastest so. Never while somebody observes them. */
+bool pn_w8_takes(const struct pn_mm *mm, const struct pn_weight *w);
+/* A weight's copy in Q8_0. */
+struct pn_w8 {
+    struct pn_weight from, w; /* w: to multiply with, once filled */
+    uint8_t *data;
+    float *sums;
+};
+size_t pn_w8_bytes(const struct pn_weight *w); /* a multiple of 64 */
+struct pn_w8 pn_w8_at(const struct pn_weight *w, uint8_t *mem);
+/* Fill n of them, in one step. Ends with a barrier. */
+void pn_w8_fill(const struct pn_mm *mm, struct pn_team *t, int n, const struct pn_w8 *to);
+
+#define PN_W8_LOOK 8 /* one row of so many is measured */
+struct pn_w8_rule {
+    float limit;  /* of the rounding error's energy, relative to the rows', on average */
+    bool centred; /* the rows are nowhere smaller than least, but not symmetric: their middle is taken off first */
+    float least;
+};
+struct pn_w8_mem {
+    float *xn;      /* [m][k], with a norm */
+    uint8_t *forms; /* pn_forms_bytes(PN_FORM_INT8, m, k) */
+    float *centre;  /* [m] */
+    float *noise;   /* [m / PN_W8_LOOK + 1] */
+    float *row;     /* [k], the thread's own */
+};
+/* Rows normalised and in int8, and whether that is good enough: false in all threads or none, and then *in is of no
+ * use. No index. Ends with a barrier. */
+bool pn_w8_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn_rows *rows, const struct pn_norm *norm,
+                 const struct pn_w8_rule *rule, const struct pn_w8_mem *mem, struct pn_in *in);
 
 /* ---------------------------------------------------------------- attention over a KV store (attn.c) */
 

@@ -44,6 +44,8 @@ struct enc {
     float *kb, *vb; /* [BLOCK][D] keys and values on their way into kv */
     float *h;       /* [BLOCK][F]; im2col rows; feature rows */
     uint8_t *forms; /* int8 and bf16 forms of a product's input */
+    uint8_t *w8;    /* the layer's float weights in Q8_0; NULL: no layer's */
+    float *centre, *noise; /* of pn_w8_mem */
     float *lora;    /* pn_mm.lora */
     float *bias;    /* [n_tok] log multiplicity as a key */
     struct pn_kv_view *kv; /* [n heads] */
@@ -53,7 +55,7 @@ struct enc {
     float *inter_scale; /* [n_inter][n_keep] a power of two that keeps the row in range */
     float *states, *ck, *cv; /* [OUT_BLOCK][d_model], [OUT_BLOCK][n_kv*hd] x2 */
     struct vthread {
-        float *slab;
+        float *slab, *row;
         struct pn_attn_scratch attn;
         int32_t fill; /* rows of padding at the end of the block at hand */
     } *thread;
@@ -70,6 +72,38 @@ static size_t max_size(size_t a, size_t b)
 static enum pn_kv_type kv_type(const struct pn_kern *k, bool precise)
 {
     return precise ? PN_KV_F32 : k->attn_bf16 ? PN_KV_BF16 : PN_KV_F16;
+}
+
+/* The layer's float weights that may be multiplied in int8. The attention's output is not among them where bf16
+ * products are to be had: a twelfth of the work, but a third of the error. */
+enum { W8_MAX = 6 };
+static int w8_weights(const struct pn_mm *mm, struct pn_vlayer *l, struct pn_weight *w[W8_MAX])
+{
+    struct pn_weight *all[W8_MAX] = {&l->wq, &l->wk, &l->wv, &l->fc1, &l->fc2, &l->wo};
+    const int most = mm->kern->mm_bf16[l->wo.type] ? W8_MAX - 1 : W8_MAX;
+    int n = 0;
+    for (int i = 0; i < most; i++)
+        if (pn_w8_takes(mm, all[i]))
+            w[n++] = all[i];
+    return n;
+}
+
+/* Bytes for any layer's of them, 0 when products have few rows. */
+static size_t w8_bytes(const struct pn_mm *mm, const struct pn_model *m)
+{
+    const struct pn_hparams *hp = &m->hp;
+    size_t most = 0;
+    if (hp->v_tiles * (m->vision->n_pos + m->vision->n_pad) < BLOCK)
+        return 0;
+    for (int32_t i = 0; i < hp->v_layer + hp->v_global; i++) {
+        struct pn_vlayer l = i < hp->v_layer ? m->vision->local[i] : m->vision->global[i - hp->v_layer];
+        struct pn_weight *w[W8_MAX];
+        size_t bytes = 0;
+        for (int n = w8_weights(mm, &l, w); n > 0; n--)
+            bytes += pn_w8_bytes(w[n - 1]);
+        most = max_size(most, bytes);
+    }
+    return most;
 }
 
 /* Counts, and buffers carved out of one block (mem NULL: only count bytes). */
@@ -109,6 +143,12 @@ static size_t layout(struct enc *e, const struct pn_model *m, int32_t n_real_til
     TAKE(e->vb, BLOCK * D * 4);
     TAKE(e->h, hrows * 4);
     TAKE(e->forms, forms);
+    const size_t w8 = w8_bytes(&e->mm, m);
+    if (w8) {
+        TAKE(e->w8, w8);
+        TAKE(e->centre, BLOCK * sizeof(float));
+        TAKE(e->noise, (BLOCK / PN_W8_LOOK + 1) * sizeof(float));
+    }
     TAKE(e->lora, (size_t)PN_LORA_WEIGHTS * BLOCK * (size_t)m->lora_rank * 4);
     TAKE(e->bias, (n + 64) * 4);
     if (precise)
@@ -125,6 +165,8 @@ static size_t layout(struct enc *e, const struct pn_model *m, int32_t n_real_til
         struct vthread dummy, *th = e->thread ? &e->thread[i] : &dummy;
         float *attn = NULL;
         TAKE(th->slab, pn_slab_floats(BLOCK) * 4);
+        if (w8)
+            TAKE(th->row, max_size(F, D) * 4);
         TAKE(attn, pn_attn_scratch_floats(hd) * 4);
         if (mem)
             pn_attn_scratch_init(&th->attn, attn, hd);
@@ -138,7 +180,7 @@ static size_t layout(struct enc *e, const struct pn_model *m, int32_t n_real_til
 size_t pn_vision_scratch_bytes(const struct pn_model *m, int32_t n_tiles, bool precise, bool full,
                                bool hf_rows)
 {
-    struct enc e = {0};
+    struct enc e = {.mm = {.kern = &m->kern, .precise = precise}};
     const size_t S = (size_t)m->hp.v_image;
     return layout(&e, m, n_tiles, precise, full, hf_rows, m->threads, NULL) +
            (size_t)n_tiles * (size_t)m->hp.v_channels * S * S * sizeof(float);
@@ -197,14 +239,6 @@ static void product(struct enc *e, struct pn_team *t, const float *x, int32_t m,
     pn_products(&e->mm, t, &in, 1, out);
 }
 
-/* x += gate * (rows * w^T (+ bias)) */
-static void add_to_x(struct enc *e, struct pn_team *t, const float *rows, int32_t m, const struct pn_weight *w,
-                     const float *bias, float gate, float *x)
-{
-    const struct pn_in in = stage(e, t, rows, m, w->k, NULL, NULL, pn_forms(&e->mm, 1, &w));
-    pn_product_add(&e->mm, t, &in, w, bias, gate, x, NULL, e->thread[t->tid].slab);
-}
-
 static void attention(struct enc *e, struct pn_team *t)
 {
     const int32_t D = e->m->hp.v_dim, heads = e->m->hp.v_head, hd = D / heads;
@@ -240,21 +274,74 @@ static int32_t padding(const struct enc *e, int32_t r0, int32_t n)
     return beyond < 0 ? 0 : beyond < n ? beyond : n;
 }
 
+/* How much may be lost by int8 rows: of a normal distribution 5e-5 is, of the GELU of one, centred, 4e-5. On a model with
+ * trained weights 1e-4 before every q, k, v and fc1 costs the features 6e-5 of their cosine to those in f32; 4e-4 before
+ * every fc2 3e-5. */
+static const struct pn_w8_rule after_norm = {.limit = 1e-4f}, after_attention = {.limit = 1e-4f},
+                               after_gelu = {.limit = 4e-4f, .centred = true, .least = -0.17f};
+
+/* Input rows of a layer's product. */
+struct rows_in {
+    const float *x;
+    int32_t m, k;
+    const struct pn_vec *ln_w, *ln_b; /* or NULL: no LayerNorm before it */
+    const struct pn_w8_rule *rule;
+};
+/* The rows in *in, for products with weights of the layer that is returned: with_w8's, if `copied` and the rows lose
+ * little, or l, whose weights want `forms`. */
+static const struct pn_vlayer *stage_rows(struct enc *e, struct pn_team *t, const struct rows_in *r,
+                                          const struct pn_vlayer *l, const struct pn_vlayer *w8, bool copied,
+                                          int forms, struct pn_in *in)
+{
+    const struct pn_rows rows = {r->x, NULL, r->m, r->k};
+    const struct pn_norm ln = {r->ln_w ? r->ln_w->v : NULL, r->ln_b ? r->ln_b->v : NULL, e->m->hp.v_eps};
+    const struct pn_w8_mem mem = {e->xn, e->forms, e->centre, e->noise, e->thread[t->tid].row};
+    if (copied && pn_w8_stage(&e->mm, t, &rows, r->ln_w ? &ln : NULL, r->rule, &mem, in))
+        return w8;
+    *in = stage(e, t, r->x, r->m, r->k, r->ln_w, r->ln_b, forms);
+    return l;
+}
+
+/* l with copies in Q8_0 of the weights of which some are made: now. */
+static void with_w8(struct enc *e, struct pn_team *t, const struct pn_vlayer *l, struct pn_vlayer *w8)
+{
+    struct pn_weight *w[W8_MAX];
+    struct pn_w8 to[W8_MAX];
+    uint8_t *at = e->w8;
+    *w8 = *l;
+    const int n = at ? w8_weights(&e->mm, w8, w) : 0;
+    for (int i = 0; i < n; i++) {
+        to[i] = pn_w8_at(w[i], at);
+        at += pn_w8_bytes(w[i]);
+        *w[i] = to[i].w;
+    }
+    if (n)
+        pn_w8_fill(&e->mm, t, n, to);
+}
+
 static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
 {
     int32_t *fill = &e->thread[t->tid].fill;
     const int32_t D = e->m->hp.v_dim, heads = e->m->hp.v_head, hd = D / heads;
     const float g_attn = l->gate_attn.v ? l->gate_attn.v[0] : 1.0f;
     const float g_ffn = l->gate_ffn.v ? l->gate_ffn.v[0] : 1.0f;
-    const struct pn_weight *qkv[] = {&l->wq, &l->wk, &l->wv};
+    float *slab = e->thread[t->tid].slab;
+    struct pn_vlayer w8;
+    const struct pn_vlayer *use;
+    struct pn_in in;
+#define FORMS(...)                                                                                   \
+    pn_forms(&e->mm, sizeof(const struct pn_weight *[]){__VA_ARGS__} / sizeof(const struct pn_weight *), \
+             (const struct pn_weight *[]){__VA_ARGS__})
     int64_t i;
+    with_w8(e, t, l, &w8);
     for (int32_t r0 = 0; r0 < e->n_tok; r0 += BLOCK) {
         const int32_t n = e->n_tok - r0 < BLOCK ? e->n_tok - r0 : BLOCK;
         const size_t off = (size_t)r0 * (size_t)D;
         *fill = padding(e, r0, n);
-        const struct pn_in in = stage(e, t, e->x + off, n, D, &l->ln1_w, &l->ln1_b, pn_forms(&e->mm, 3, qkv));
-        pn_products(&e->mm, t, &in, 3, (struct pn_out[]){{.w = &l->wq, .c = e->q + off}, {.w = &l->wk, .c = e->kb},
-                                                         {.w = &l->wv, .c = e->vb}});
+        use = stage_rows(e, t, &(struct rows_in){e->x + off, n, D, &l->ln1_w, &l->ln1_b, &after_norm}, l, &w8,
+                         w8.wq.sums || w8.wk.sums || w8.wv.sums, FORMS(&l->wq, &l->wk, &l->wv), &in);
+        pn_products(&e->mm, t, &in, 3, (struct pn_out[]){{.w = &use->wq, .c = e->q + off}, {.w = &use->wk, .c = e->kb},
+                                                         {.w = &use->wv, .c = e->vb}});
         for (pn_step(t); (i = pn_next(t)) < heads;)
             for (int32_t r = 0; r < n; r++)
                 e->kern->kv_put(&e->kv[i], r0 + r, e->kb + (size_t)r * (size_t)D + (size_t)i * (size_t)hd,
@@ -264,12 +351,20 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
     attention(e, t);
     for (int32_t r0 = 0; r0 < e->n_tok; r0 += BLOCK) {
         const int32_t n = e->n_tok - r0 < BLOCK ? e->n_tok - r0 : BLOCK;
-        float *x = e->x + (size_t)r0 * (size_t)D;
+        const size_t off = (size_t)r0 * (size_t)D;
+        float *x = e->x + off;
         *fill = padding(e, r0, n);
-        add_to_x(e, t, e->q + (size_t)r0 * (size_t)D, n, &l->wo, NULL, g_attn, x);
-        product(e, t, x, n, &l->ln2_w, &l->ln2_b, &(struct pn_out){&l->fc1, e->h, l->fc1_b.v, true, NULL});
-        add_to_x(e, t, e->h, n, &l->fc2, l->fc2_b.v, g_ffn, x);
+        use = stage_rows(e, t, &(struct rows_in){e->q + off, n, D, NULL, NULL, &after_attention}, l, &w8,
+                         w8.wo.sums, FORMS(&l->wo), &in);
+        pn_product_add(&e->mm, t, &in, &use->wo, NULL, g_attn, x, NULL, slab);
+        use = stage_rows(e, t, &(struct rows_in){x, n, D, &l->ln2_w, &l->ln2_b, &after_norm}, l, &w8, w8.fc1.sums,
+                         FORMS(&l->fc1), &in);
+        pn_products(&e->mm, t, &in, 1, &(struct pn_out){&use->fc1, e->h, l->fc1_b.v, true, NULL});
+        use = stage_rows(e, t, &(struct rows_in){e->h, n, l->fc2.k, NULL, NULL, &after_gelu}, l, &w8, w8.fc2.sums,
+                         FORMS(&l->fc2), &in);
+        pn_product_add(&e->mm, t, &in, &use->fc2, l->fc2_b.v, g_ffn, x, NULL, slab);
     }
+#undef FORMS
     *fill = 0;
 }
 
