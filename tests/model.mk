@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-check_PROGRAMS += tests/test_model
+check_PROGRAMS += tests/test_model tests/test_w8a8
 tests_test_model_SOURCES = tests/test_model.c
 tests_test_model_LDADD = $(TEST_LIBS)
-TESTS += tests/test_model
+tests_test_w8a8_SOURCES = tests/test_w8a8.c
+tests_test_w8a8_LDADD = $(TEST_LIBS)
+TESTS += tests/test_model tests/test_w8a8
 
 check_PROGRAMS += tests/test_lora
 tests_test_lora_SOURCES = tests/test_lora.c

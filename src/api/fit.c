@@ -48,18 +48,26 @@ struct cost {
     double compute, read;
 };
 
+static bool of_tower(const struct pn_out_tensor *t)
+{
+    return t->role == PN_ROLE_VISION && strncmp(t->name, "mm.", 3) != 0;
+}
+
 static struct cost cost_of(const struct pn_out_tensor *t, const struct pn_kern *k, const struct puna_ceilings *c)
 {
+    const bool is_float = pn_type_info(t->type)->block_elems == 1;
+    const bool copied = is_float && of_tower(t) && k->prefer_int8; /* but for a twelfth, see vision.c */
     struct fraction f = {t->type, 0.5f, 0.6f};
     for (size_t i = 0; i < sizeof fractions / sizeof *fractions; i++)
-        if (fractions[i].type == t->type)
+        if (fractions[i].type == (copied ? PN_Q8_0 : t->type))
             f = fractions[i];
-    if (pn_type_info(t->type)->block_elems == 1 && !k->mm_bf16[t->type])
+    if (is_float && !copied && !k->mm_bf16[t->type])
         f.prefill = 0.59f;
     if (strcmp(k->tier, pn_tier_name(PN_TIER_AMX)) == 0)
         f.prefill = AMX_PERCENT / 100.0f;
-    const bool blocks = pn_type_info(t->type)->block_elems > 1;
-    double peak = blocks && !k->prefer_f32 ? c->int8_gops : k->mm_bf16[t->type] ? c->bf16_gops : c->f32_gops;
+    double peak = copied || (!is_float && !k->prefer_f32) ? c->int8_gops
+                  : k->mm_bf16[t->type]                   ? c->bf16_gops
+                                                          : c->f32_gops;
     if (!(peak > 0))
         peak = c->f32_gops;
     const double values = (double)t->n_rows * (double)t->ne[0];
@@ -81,13 +89,12 @@ static struct times add_up(const struct pn_plan *p, const struct pn_kern *k, con
         const struct pn_out_tensor *t = &p->t[i];
         const struct cost x = cost_of(t, k, c);
         const double one = fmax(x.compute, x.read);
-        const bool tower = t->role == PN_ROLE_VISION && strncmp(t->name, "mm.", 3) != 0;
         if (t->role == PN_ROLE_SMALL || t->role == PN_ROLE_PATCH || (t->role == PN_ROLE_EMBD && !p->src->hp.tied))
             continue;
         if (t->role == PN_ROLE_OUTPUT || t->role == PN_ROLE_EMBD)
             s.decode += one; /* a prompt needs it once */
         else if (t->role == PN_ROLE_VISION || t->role == PN_ROLE_CROSS_K || t->role == PN_ROLE_CROSS_V)
-            *(tower ? &s.vision : &s.outputs) += x.compute;
+            *(of_tower(t) ? &s.vision : &s.outputs) += x.compute;
         else if (p->src->hp.is_cross[t->layer])
             s.decode_cross += one;
         else {
@@ -98,15 +105,20 @@ static struct times add_up(const struct pn_plan *p, const struct pn_kern *k, con
     return s;
 }
 
-/* A picture of the most tiles: none is empty. Attention is counted with the tower's own products. */
-static double picture_seconds(const struct pn_model *m, const struct times *s)
+/* The part of the bf16 or f32 peak that the tower's attention reaches: 0.71 to 0.75 with bf16 products. */
+#define ATTENTION 0.72
+
+/* A picture of the most tiles: none is empty. */
+static double picture_seconds(const struct pn_model *m, const struct times *s, const struct puna_ceilings *c)
 {
     const struct pn_hparams *hp = &m->hp;
     const double tokens = (double)hp->v_tiles * (m->vision->n_pos + (m->vision->n_pad ? 1 : 0));
     const double layers = hp->v_layer + hp->v_global;
-    const double products = layers * (4.0 * hp->v_dim * hp->v_dim + 2.0 * hp->v_dim * hp->v_ff);
-    const double attention = layers * 2.0 * tokens * hp->v_dim;
-    return tokens * s->vision * (1 + attention / products) + (double)hp->v_tiles * m->vision->n_pos * s->outputs;
+    const double attention = layers * 2.0 * tokens * tokens * hp->v_dim;
+    const double amx = strcmp(m->kern.tier, pn_tier_name(PN_TIER_AMX)) == 0 ? AMX_PERCENT / 100.0 : ATTENTION;
+    const double peak = m->kern.attn_bf16 && c->bf16_gops > 0 ? c->bf16_gops : c->f32_gops;
+    return tokens * s->vision + (peak > 0 ? 2e-9 * attention / (peak * amx) : 0) +
+           (double)hp->v_tiles * m->vision->n_pos * s->outputs;
 }
 
 static int fill_rows(struct puna_fit *f, struct pn_model *m, bool real, struct puna_error *err)
@@ -142,7 +154,7 @@ static int fill_rows(struct puna_fit *f, struct pn_model *m, bool real, struct p
         r->decode_rate = s.decode + kv > 0 ? 1 / (s.decode + kv) : 0;
         if (m->vision) {
             r->decode_picture_rate = s.decode + kv > 0 ? 1 / (s.decode + kv + s.decode_cross + cross) : 0;
-            r->picture_seconds = picture_seconds(m, &s);
+            r->picture_seconds = picture_seconds(m, &s, &f->ceilings);
         }
     }
     pn_plan_free(&p);

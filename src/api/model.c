@@ -203,6 +203,7 @@ void puna_model_get_info(const puna_model *model, struct puna_model_info *info)
         i.v_head = hp->v_head;
         i.v_ff = hp->v_ff;
         i.v_out_dim = v->n_out;
+        i.vision_int8 = pn_vision_is_int8(m);
         for (int c = 0; c < 3; c++) {
             i.image_mean[c] = hp->mean[c];
             i.image_std[c] = hp->std[c];

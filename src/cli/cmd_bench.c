@@ -384,7 +384,7 @@ static struct rated rate_picture(const struct results *r, const struct sizes *z,
     const double tokens = tiles * (i->tokens_per_tile + (i->tokens_per_tile % 8 != 0));
     const double kept = (double)r->n_tiles * i->tokens_per_tile;
     struct macs m = { 0 };
-    add_product(&m, tokens * z->vision.macs, z->vision.type, c, precise);
+    add_product(&m, tokens * z->vision.macs, i->vision_int8 ? "Q8_0" : z->vision.type, c, precise);
     *macs_in_floats(&m, c, precise) += 2 * tokens * tokens * i->v_dim * (i->v_layer + i->v_global);
     add_product(&m, kept * z->projector.macs, z->projector.type, c, precise);
     add_product(&m, kept * 2 * i->n_cross * i->d_model * i->n_kv_head * i->head_dim, z->text.type, c,

@@ -368,6 +368,8 @@ size_t pn_vision_scratch_bytes(const struct pn_model *m, int32_t n_tiles, bool p
 /* Sets *full when this ratio's rows of the tile tables forbid the empty-tile reduction. */
 int pn_vision_must_be_full(struct pn_model *m, int32_t ratio_id, int32_t n_tiles, bool *full,
                            struct puna_error *err);
+/* Whether any float weights of the tower are multiplied in int8. */
+bool pn_vision_is_int8(const struct pn_model *m);
 int pn_vision_encode(struct pn_model *m, const struct pn_vision_job *job, struct puna_error *err);
 
 #endif

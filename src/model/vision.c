@@ -28,6 +28,7 @@
 #include "quant/blocks.h"
 
 #define BLOCK 512   /* rows per product in the layers: the MLP's hidden rows stay in L2/L3 */
+#define W8_LEAST 128 /* tokens of a picture: with fewer it takes longer to make copies than they save */
 #define OUT_BLOCK 128 /* rows per product behind the encoder: features are 6 times as wide */
 
 struct enc {
@@ -88,12 +89,12 @@ static int w8_weights(const struct pn_mm *mm, struct pn_vlayer *l, struct pn_wei
     return n;
 }
 
-/* Bytes for any layer's of them, 0 when products have few rows. */
+/* Bytes for any layer's of them. */
 static size_t w8_bytes(const struct pn_mm *mm, const struct pn_model *m)
 {
     const struct pn_hparams *hp = &m->hp;
     size_t most = 0;
-    if (hp->v_tiles * (m->vision->n_pos + m->vision->n_pad) < BLOCK)
+    if (hp->v_tiles * (m->vision->n_pos + m->vision->n_pad) < W8_LEAST)
         return 0;
     for (int32_t i = 0; i < hp->v_layer + hp->v_global; i++) {
         struct pn_vlayer l = i < hp->v_layer ? m->vision->local[i] : m->vision->global[i - hp->v_layer];
@@ -186,6 +187,11 @@ size_t pn_vision_scratch_bytes(const struct pn_model *m, int32_t n_tiles, bool p
            (size_t)n_tiles * (size_t)m->hp.v_channels * S * S * sizeof(float);
 }
 
+bool pn_vision_is_int8(const struct pn_model *m)
+{
+    return w8_bytes(&(struct pn_mm){.kern = &m->kern}, m) > 0;
+}
+
 static bool row_is_zero(const struct pn_kern *k, const struct pn_weight *w, int64_t id, int64_t col, int64_t n,
                         float *tmp, int64_t tmp_n)
 {
@@ -274,9 +280,9 @@ static int32_t padding(const struct enc *e, int32_t r0, int32_t n)
     return beyond < 0 ? 0 : beyond < n ? beyond : n;
 }
 
-/* How much may be lost by int8 rows: of a normal distribution 5e-5 is, of the GELU of one, centred, 4e-5. On a model with
- * trained weights 1e-4 before every q, k, v and fc1 costs the features 6e-5 of their cosine to those in f32; 4e-4 before
- * every fc2 3e-5. */
+/* How much may be lost by int8 rows: of a normal distribution 5e-5 is, of the GELU of one, centred, 4e-5. On a model
+ * with trained weights 1e-4 before every q, k, v and fc1 would cost the features 6e-5 of their cosine to those in f32,
+ * 4e-4 before every fc2 3e-5 (it loses 6e-5 and 2e-4; attention's output, 6e-5, costs 1e-5). */
 static const struct pn_w8_rule after_norm = {.limit = 1e-4f}, after_attention = {.limit = 1e-4f},
                                after_gelu = {.limit = 4e-4f, .centred = true, .least = -0.17f};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Float weights multiplied in int8 (W8A8), for products of so many rows that it pays to bring the weights to Q8_0 first,
- * in scratch memory, and to do so again for the next picture: in all tiers with int8 dot products that is the fastest
- * product there is, two to five times as fast as f32.
+/* Float weights multiplied in int8 (W8A8), for products of so many rows that it pays to bring the weights to Q8_0
+ * first, in scratch memory, and to do so again for the next picture: in all tiers with int8 dot products that is the
+ * fastest product there is, two to five times as fast as f32, 1.6 times as fast as bf16.
  *
  * The weights' part of the error is that of Q8_0. The rows' is measured: the energy of what rounding them to int8
  * changes, relative to their own. LayerNorm's outputs have some 5e-5, but one outlier in 256 columns takes the range

@@ -53,6 +53,19 @@ for way in '' --full-tiles '-t 2'; do
         fail "encode $way: $(cat "$tmp/diff")"
 done
 
+# a float tower is multiplied in int8 where the tier gains by that, and its features stay what they are
+for type in F16 BF16 F32; do
+    ok quantize "$src/models/demo/demo.gguf" "$tmp/demo-$type.gguf" --type Q8_0 --vision $type
+    ok encode -m "$tmp/demo-$type.gguf" -i "$src/models/demo/example.png" --precise -o "$out"
+    for way in '' '-t 2' '--full-tiles'; do
+        # shellcheck disable=SC2086
+        ok encode -m "$tmp/demo-$type.gguf" -i "$src/models/demo/example.png" $way -o "$tmp/way.safetensors"
+        tool stcat cosine 0.9999 "$out" vision_features "$tmp/way.safetensors" vision_features >"$tmp/diff" 2>&1 ||
+            fail "tower in $type $way: 1 - cosine $(cat "$tmp/diff")"
+        echo "tower in $type $way: 1 - cosine $(cat "$tmp/diff")"
+    done
+done
+
 # a tile of the model's own size comes back unchanged, so its PNG has the pixels that the model saw
 ok encode -m "$model" -i "$images/wide.png" -i "$images/one.png" --png "$tmp/tiles" --no-features -o "$out"
 same 'tiles written' "$(cd "$tmp/tiles" && echo *)" \

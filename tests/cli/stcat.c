@@ -5,7 +5,8 @@
  *   stcat zeros FILE NAME FIRST COUNT      exit 1 unless COUNT F32 values from FIRST on are zero
  *   stcat diff TOLERANCE FILE NAME FILE NAME [FIRST COUNT]
  *                                          largest |difference| of two F32 tensors of one shape, or of
- *                                          COUNT values from FIRST on; exit 1 beyond tolerance */
+ *                                          COUNT values from FIRST on; exit 1 beyond tolerance
+ *   stcat cosine LEAST FILE NAME FILE NAME 1 - the cosine of two F32 tensors of one shape; exit 1 below LEAST */
 #include <math.h>
 #include <puna.h>
 #include <stdio.h>
@@ -85,13 +86,37 @@ static int zeros(char **args)
     return 0;
 }
 
+/* FILE NAME FILE NAME: two tensors of one shape. */
+static void pair(char **args, const struct st_view **a, const struct st_view **b)
+{
+    *a = tensor(args[0], args[1], "F32");
+    *b = tensor(args[2], args[3], "F32");
+    if ((*a)->ndim != (*b)->ndim || memcmp((*a)->shape, (*b)->shape, sizeof((*a)->shape)) != 0) {
+        fprintf(stderr, "stcat: %s and %s have different shapes\n", (*a)->name, (*b)->name);
+        exit(1);
+    }
+}
+
+static int cosine(char **args)
+{
+    const struct st_view *a, *b;
+    double aa = 0, bb = 0, ab = 0;
+    pair(args + 1, &a, &b);
+    for (size_t i = 0; i < a->n; i++) {
+        const double x = (double)st_f32(a, i), y = (double)st_f32(b, i);
+        aa += x * x;
+        bb += y * y;
+        ab += x * y;
+    }
+    const double cos = ab / sqrt(aa * bb);
+    printf("%.3e\n", 1 - cos);
+    return cos >= strtod(args[0], NULL) ? 0 : 1;
+}
+
 static int diff(char **args, int n)
 {
-    const struct st_view *a = tensor(args[1], args[2], "F32"), *b = tensor(args[3], args[4], "F32");
-    if (a->ndim != b->ndim || memcmp(a->shape, b->shape, sizeof(a->shape)) != 0) {
-        fprintf(stderr, "stcat: %s and %s have different shapes\n", a->name, b->name);
-        return 1;
-    }
+    const struct st_view *a, *b;
+    pair(args + 1, &a, &b);
     size_t first, count;
     range(a, args + 5, n - 5, &first, &count);
     double worst = 0;
@@ -115,6 +140,8 @@ static int obey(int argc, char **argv)
         return zeros(argv + 2);
     if (strcmp(what, "diff") == 0 && (argc == 7 || argc == 9))
         return diff(argv + 2, argc - 2);
+    if (strcmp(what, "cosine") == 0 && argc == 7)
+        return cosine(argv + 2);
     fprintf(stderr, "stcat: called wrongly\n");
     return 2;
 }
