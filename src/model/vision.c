@@ -258,10 +258,9 @@ static void attention(struct enc *e, struct pn_team *t)
         /* all blocks of a head one after another: its keys and values stay in the cache */
         const int32_t h = (int32_t)(i / blocks), r0 = (int32_t)(i % blocks) * PN_ATTN_ROWS;
         const int32_t n = e->n_tok - r0 < PN_ATTN_ROWS ? e->n_tok - r0 : PN_ATTN_ROWS;
+        memset(as->q, 0, (size_t)(n * hd) * sizeof *as->q);
         for (int32_t r = 0; r < n; r++) {
-            const float *src = e->q + (size_t)(r0 + r) * (size_t)D + (size_t)(h * hd);
-            for (int32_t d = 0; d < hd; d++)
-                as->q[r * hd + d] = src[d] * scale;
+            e->kern->axpy(as->q + r * hd, e->q + (size_t)(r0 + r) * (size_t)D + (size_t)(h * hd), scale, hd);
             as->n_keys[r] = r0 + r < e->n_real ? e->n_tok : e->n_real;
         }
         const struct pn_keys ks = {e->kv[h], e->bias};

@@ -81,24 +81,29 @@ void pn_w8_fill(const struct pn_mm *mm, struct pn_team *t, int n, const struct p
     pn_barrier(t);
 }
 
-/* The middle between `least` and the largest values, on average over super-blocks. */
+/* The middle between `least` and the largest values, on average over super-blocks. k is a multiple of 32: sixteen at a
+ * time is what compilers make vectors of. */
 static float middle(const float *x, int32_t k, float least)
 {
     float sum = 0;
     int n = 0;
     for (int32_t col = 0; col < k; col += PN_QK, n++) {
         float most[16] = {0};
-        int32_t c = col;
-        for (; c + 16 <= k && c < col + PN_QK; c += 16)
+        for (int32_t c = col; c < k && c < col + PN_QK; c += 16)
             for (int i = 0; i < 16; i++)
                 most[i] = x[c + i] > most[i] ? x[c + i] : most[i];
-        for (; c < k && c < col + PN_QK; c++)
-            most[0] = x[c] > most[0] ? x[c] : most[0];
         for (int i = 1; i < 16; i++)
             most[0] = most[i] > most[0] ? most[i] : most[0];
         sum += most[0];
     }
     return 0.5f * (sum / (float)n + least);
+}
+
+static void subtract(float *restrict y, const float *restrict x, float centre, int32_t k)
+{
+    for (int32_t c = 0; c < k; c += 16)
+        for (int i = 0; i < 16; i++)
+            y[c + i] = x[c + i] - centre;
 }
 
 /* Energy of the error of row i of a, which holds x - centre, relative to x. */
@@ -136,8 +141,7 @@ bool pn_w8_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn_rows
         const float *y = x;
         if (rule->centred) {
             centre = middle(x, k, rule->least);
-            for (int32_t c = 0; c < k; c++)
-                mem->row[c] = x[c] - centre;
+            subtract(mem->row, x, centre, k);
             y = mem->row;
             mem->centre[i] = centre;
         }
