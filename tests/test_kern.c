@@ -418,7 +418,7 @@ static void test_tiers(void **state)
         empty += tier == NULL;
     }
     assert_int_equal(blas, 15); /* mm_f32 of every type */
-    assert_int_equal(scalar, 43);
+    assert_int_equal(scalar, 44);
     assert_int_equal(empty, 7); /* mm_bf16 of three types, round_act, attn_bf16, peak_int8, peak_bf16 */
     assert_int_equal(pn_kern_slot("avx9000", 0, &slot, &tier), -1);
 }
