@@ -237,11 +237,16 @@ static struct pn_in stage(struct enc *e, struct pn_team *t, const float *x, int3
     return in;
 }
 
+static int forms_of(const struct enc *e, const struct pn_weight *w)
+{
+    return pn_forms(&e->mm, 1, &w);
+}
+
 /* c[m][w->n] = x * w^T (+ bias) (GELU), LayerNorm before it when ln_w is given */
 static void product(struct enc *e, struct pn_team *t, const float *x, int32_t m, const struct pn_vec *ln_w,
                     const struct pn_vec *ln_b, struct pn_out *out)
 {
-    const struct pn_in in = stage(e, t, x, m, out->w->k, ln_w, ln_b, pn_forms(&e->mm, 1, &out->w));
+    const struct pn_in in = stage(e, t, x, m, out->w->k, ln_w, ln_b, forms_of(e, out->w));
     pn_products(&e->mm, t, &in, 1, out);
 }
 
@@ -331,12 +336,10 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
     const float g_attn = l->gate_attn.v ? l->gate_attn.v[0] : 1.0f;
     const float g_ffn = l->gate_ffn.v ? l->gate_ffn.v[0] : 1.0f;
     float *slab = e->thread[t->tid].slab;
+    const struct pn_weight *qkv[] = {&l->wq, &l->wk, &l->wv};
     struct pn_vlayer w8;
     const struct pn_vlayer *use;
     struct pn_in in;
-#define FORMS(...)                                                                                   \
-    pn_forms(&e->mm, sizeof(const struct pn_weight *[]){__VA_ARGS__} / sizeof(const struct pn_weight *), \
-             (const struct pn_weight *[]){__VA_ARGS__})
     int64_t i;
     with_w8(e, t, l, &w8);
     for (int32_t r0 = 0; r0 < e->n_tok; r0 += BLOCK) {
@@ -344,7 +347,7 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
         const size_t off = (size_t)r0 * (size_t)D;
         *fill = padding(e, r0, n);
         use = stage_rows(e, t, &(struct rows_in){e->x + off, n, D, &l->ln1_w, &l->ln1_b, &after_norm}, l, &w8,
-                         w8.wq.sums || w8.wk.sums || w8.wv.sums, FORMS(&l->wq, &l->wk, &l->wv), &in);
+                         w8.wq.sums || w8.wk.sums || w8.wv.sums, pn_forms(&e->mm, 3, qkv), &in);
         pn_products(&e->mm, t, &in, 3, (struct pn_out[]){{.w = &use->wq, .c = e->q + off}, {.w = &use->wk, .c = e->kb},
                                                          {.w = &use->wv, .c = e->vb}});
         for (pn_step(t); (i = pn_next(t)) < heads;)
@@ -360,16 +363,15 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
         float *x = e->x + off;
         *fill = padding(e, r0, n);
         use = stage_rows(e, t, &(struct rows_in){e->q + off, n, D, NULL, NULL, &after_attention}, l, &w8,
-                         w8.wo.sums, FORMS(&l->wo), &in);
+                         w8.wo.sums, forms_of(e, &l->wo), &in);
         pn_product_add(&e->mm, t, &in, &use->wo, NULL, g_attn, x, NULL, slab);
         use = stage_rows(e, t, &(struct rows_in){x, n, D, &l->ln2_w, &l->ln2_b, &after_norm}, l, &w8, w8.fc1.sums,
-                         FORMS(&l->fc1), &in);
+                         forms_of(e, &l->fc1), &in);
         pn_products(&e->mm, t, &in, 1, &(struct pn_out){&use->fc1, e->h, l->fc1_b.v, true, NULL});
         use = stage_rows(e, t, &(struct rows_in){e->h, n, l->fc2.k, NULL, NULL, &after_gelu}, l, &w8, w8.fc2.sums,
-                         FORMS(&l->fc2), &in);
+                         forms_of(e, &l->fc2), &in);
         pn_product_add(&e->mm, t, &in, &use->fc2, l->fc2_b.v, g_ffn, x, NULL, slab);
     }
-#undef FORMS
     *fill = 0;
 }
 
