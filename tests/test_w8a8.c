@@ -255,7 +255,7 @@ static double loss(const puna_model *m, const uint8_t *picture, size_t len)
     return 1 - ab / sqrt(aa * bb);
 }
 
-/* A whole tower whose first layers' rows have an outlier, as some trained ones do: those products are done in floats. */
+/* A whole tower, then with an outlier in the rows of its layers, as some trained ones have: in floats then. */
 static void test_tower(void **unused)
 {
     (void)unused;
