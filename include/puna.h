@@ -146,7 +146,8 @@ struct puna_model_info {
     int32_t top_k;
     int32_t eos[16], n_eos;
     float image_mean[3], image_std[3]; /* pixel_values = (8-bit value / 255 - mean) / std, per channel */
-    int vision_int8; /* the tower's products with float weights are done in int8, where its rows lose little by that */
+    int vision_int8; /* not with precise: most of the tower's products with float weights are done in int8, for rows
+                        that lose little by that */
 };
 PUNA_API void puna_model_get_info(const puna_model *m, struct puna_model_info *info);
 

@@ -175,6 +175,35 @@ static void test_act_sums(void **state)
     free(buf);
 }
 
+static void test_quant_q8_0(void **state)
+{
+    (void)state;
+    float x[64];
+    struct pn_q8_0 b[2];
+    fill(x, 64);
+    x[40] = -3.0f;
+    k.quant_q8_0(b, x, 64);
+    assert_int_equal(b[1].qs[8], -127);
+    for (int i = 0; i < 64; i++) {
+        const double d = (double)pn_f16_to_f32(pn_le16(b[i / 32].d));
+        near("value", d * b[i / 32].qs[i % 32], (double)x[i], 0.5001 * d + 127 * d * 0x1p-11);
+    }
+    for (int i = 0; i < 64; i++)
+        x[i] = i < 32 ? 1e-7f : i == 50 ? 4e-5f : 0; /* no f16 scale; one of five units of 2^-24, clamped */
+    k.quant_q8_0(b, x, 64);
+    assert_int_equal(pn_le16(b[0].d), 0);
+    assert_int_equal(b[0].qs[5], 0);
+    assert_int_equal(pn_le16(b[1].d), 5);
+    assert_int_equal(b[1].qs[18], 127);
+    for (int i = 0; i < 3; i++) {
+        fill(x, 64);
+        x[33] = i == 0 ? NAN : i == 1 ? INFINITY : 1e9f;
+        k.quant_q8_0(b, x, 64);
+        assert_true(isnan(pn_f16_to_f32(pn_le16(b[1].d))) && b[1].qs[1] == 0 && b[1].qs[7] == 0);
+        assert_false(isnan(pn_f16_to_f32(pn_le16(b[0].d))));
+    }
+}
+
 /* ---- vectors ---- */
 
 static void test_norms(void **state)
@@ -494,7 +523,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exp_erf),     cmocka_unit_test(test_products),
-        cmocka_unit_test(test_act_sums),    cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_act_sums),    cmocka_unit_test(test_quant_q8_0),
+        cmocka_unit_test(test_norms),
         cmocka_unit_test(test_elementwise), cmocka_unit_test(test_rope),
         cmocka_unit_test(test_attention),   cmocka_unit_test(test_kv_layout),
         cmocka_unit_test(test_tiers),       cmocka_unit_test(test_cpu_count),

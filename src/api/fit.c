@@ -13,7 +13,8 @@
 #include "session/session.h"
 
 /* The part of a ceiling that products reach, by the format of the weights, since unpacking them is what stands
- * between: prefill and the vision encoder of the multiply-add peak (int8 for blocks, bf16 or f32 for the others),
+ * between: prefill and the vision encoder of the multiply-add peak (int8 for blocks and, in most tiers, float towers;
+ * bf16 or f32 for the others),
  * decode of the read bandwidth.
  * Measured on 2026-11-22, Zen 5 virtual cores, avx512bf16 tier, commit a989505, layers of 1b, prompts of 256 tokens.
  * prefill: operations per CPU second of one thread, the difference between two prompts, of the best of nine peaks:
@@ -115,9 +116,9 @@ static double picture_seconds(const struct pn_model *m, const struct times *s, c
     const double tokens = (double)hp->v_tiles * (m->vision->n_pos + (m->vision->n_pad ? 1 : 0));
     const double layers = hp->v_layer + hp->v_global;
     const double attention = layers * 2.0 * tokens * tokens * hp->v_dim;
-    const double amx = strcmp(m->kern.tier, pn_tier_name(PN_TIER_AMX)) == 0 ? AMX_PERCENT / 100.0 : ATTENTION;
+    const double part = strcmp(m->kern.tier, pn_tier_name(PN_TIER_AMX)) == 0 ? AMX_PERCENT / 100.0 : ATTENTION;
     const double peak = m->kern.attn_bf16 && c->bf16_gops > 0 ? c->bf16_gops : c->f32_gops;
-    return tokens * s->vision + (peak > 0 ? 2e-9 * attention / (peak * amx) : 0) +
+    return tokens * s->vision + (peak > 0 ? 2e-9 * attention / (peak * part) : 0) +
            (double)hp->v_tiles * m->vision->n_pos * s->outputs;
 }
 

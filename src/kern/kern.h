@@ -8,7 +8,7 @@
  * THE RULES, for every kernel of every tier
  *  1. Bits. Every slot marked [exact] produces the bits of the scalar reference: the order of the
  *     float operations that reach one output is written here and is the same in all tiers (all have
- *     FMA; the reference uses fmaf). So logits do not depend on the tier, on the number of rows M
+ *     FMA; the reference uses fmaf). So what it gives does not depend on the tier, on the number of rows M
  *     in a call, on chunking or on the thread count. Slots marked [close] (bf16 dot products, AMX)
  *     are bounded, not equal, across tiers, but must still not depend on M.
  *     One exception: the mm_f32 slots of the portable openblas tier are [close] and may depend on M.

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Products of activations with bound weights: preparing the rows, sharing out the work, what follows. */
+#include <assert.h>
+#include <string.h>
+
 #include "model/model.h"
 
 static int form_for(const struct pn_mm *mm, const struct pn_weight *w)
@@ -174,15 +177,16 @@ static void lora_outer(const struct pn_mm *mm, const struct pn_weight *w, int32_
     }
 }
 
-/* c[m][n1-n0] (+ldc) = in * w[n0..n1)^T, adapters included; lora: what lora_inner left for this weight */
-static void mm_slab(const struct pn_mm *mm, const struct pn_weight *w, int32_t n0, int32_t n1,
-                    const struct pn_in *in, const float *lora, float *c, size_t ldc)
+/* c[m][n1-n0] (+ldc) = in * w[n0..n1)^T */
+static void multiply(const struct pn_mm *mm, const struct pn_weight *w, int32_t n0, int32_t n1,
+                     const struct pn_in *in, float *c, size_t ldc)
 {
     const struct pn_kern *k = mm->kern;
     const uint8_t *rows = w->data + (size_t)n0 * w->row_bytes;
     switch (form_for(mm, w)) {
     case PN_FORM_INT8:
         k->mm[w->type](c, ldc, rows, w->row_bytes, n1 - n0, &in->act, 0, in->m);
+        assert(!in->centre || w->sums);
         for (int32_t i = 0; in->centre && i < in->m; i++)
             k->axpy(c + (size_t)i * ldc, w->sums + n0, in->centre[i], n1 - n0);
         break;
@@ -192,6 +196,28 @@ static void mm_slab(const struct pn_mm *mm, const struct pn_weight *w, int32_t n
     default:
         k->mm_f32[w->type](c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, (size_t)in->k, in->m);
     }
+}
+
+/* The rows of c that are to be done once more, with the weight that w is a copy of. */
+static void redo(const struct pn_mm *mm, const struct pn_weight *w, int32_t n0, int32_t n1, const struct pn_in *in,
+                 float *c, size_t ldc)
+{
+    float part[PN_W8_REDO * SLAB];
+    for (int32_t n = n0; n < n1; n += SLAB) {
+        const int32_t some = n1 - n < SLAB ? n1 - n : SLAB;
+        multiply(mm, w->origin, n, n + some, in->redo, part, SLAB);
+        for (int32_t i = 0; i < in->redo->m; i++)
+            memcpy(c + (size_t)in->redo_rows[i] * ldc + (n - n0), part + i * SLAB, (size_t)some * sizeof *c);
+    }
+}
+
+/* The same, adapters included; lora: what lora_inner left for this weight */
+static void mm_slab(const struct pn_mm *mm, const struct pn_weight *w, int32_t n0, int32_t n1,
+                    const struct pn_in *in, const float *lora, float *c, size_t ldc)
+{
+    multiply(mm, w, n0, n1, in, c, ldc);
+    if (in->redo && w->origin)
+        redo(mm, w, n0, n1, in, c, ldc);
     if (w->lora)
         lora_outer(mm, w, n0, n1, in->m, lora, c, ldc);
 }

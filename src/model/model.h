@@ -31,7 +31,8 @@ struct pn_weight {
     int32_t id;       /* 0 .. the model's n_weights - 1; the same for both uses of a tied embedding */
     const char *name; /* the tensor's name in Ollama's combined GGUF layout, whatever the file is */
     const struct pn_weight *next; /* bound before this one */
-    const float *sums;    /* [n] of its rows, for inputs that are centred (w8a8.c); else NULL */
+    const float *sums;    /* [n] of its rows, for inputs that are centred; NULL in all but copies (w8a8.c) */
+    const struct pn_weight *origin; /* of a copy: the weight in floats; else NULL */
     struct pn_lora *lora; /* what adapters add to it; NULL: nothing */
 };
 
@@ -167,6 +168,8 @@ struct pn_in {
     struct pn_act act;
     struct pn_act16 act16;
     const float *centre; /* NULL, or [m]: act holds x - centre */
+    const struct pn_in *redo; /* NULL, or the rows redo_rows once more, for the weights that w are copies of */
+    const int32_t *redo_rows;
     int32_t fill;   /* the last rows that an observer is not told of */
 };
 /* One of the outputs of a step: c[m][w->n] = in * w^T (+ bias), then GELU when asked. */
@@ -225,7 +228,7 @@ void pn_weight_row(const struct pn_kern *k, const struct pn_weight *w, int64_t r
 bool pn_w8_takes(const struct pn_mm *mm, const struct pn_weight *w);
 /* A weight's copy in Q8_0. */
 struct pn_w8 {
-    struct pn_weight from, w; /* w: to multiply with, once filled */
+    struct pn_weight w; /* to multiply with, once filled; for rows of pn_w8_stage */
     uint8_t *data;
     float *sums;
 };
@@ -234,23 +237,29 @@ struct pn_w8 pn_w8_at(const struct pn_weight *w, uint8_t *mem);
 /* Fill n of them, in one step. Ends with a barrier. */
 void pn_w8_fill(const struct pn_mm *mm, struct pn_team *t, int n, const struct pn_w8 *to);
 
-#define PN_W8_LOOK 8 /* one row of so many is measured */
 struct pn_w8_rule {
-    float limit;  /* of the rounding error's energy, relative to the rows', on average */
+    float limit;  /* of the rounding error's energy, relative to the rows', on average; for one row three times it */
     bool centred; /* the rows are nowhere smaller than least, but not symmetric: their middle is taken off first */
     float least;
 };
+#define PN_W8_REDO 32 /* rows that may be beyond the limit */
 struct pn_w8_mem {
     float *xn;      /* [m][k], with a norm */
     uint8_t *forms; /* pn_forms_bytes(PN_FORM_INT8, m, k) */
-    float *centre;  /* [m] */
-    float *noise;   /* [m / PN_W8_LOOK + 1] */
+    float *centre, *noise; /* [m] each */
+    float *redo;    /* [PN_W8_REDO][k] */
+    uint8_t *redo_forms; /* pn_forms_bytes(the floats' forms, PN_W8_REDO, k) */
     float *row;     /* [k], the thread's own */
 };
-/* Rows normalised and in int8, and whether that is good enough: false in all threads or none, and then *in is of no
- * use. No index. Ends with a barrier. */
+/* Rows in int8, and those of them that int8 holds badly as the float weights want them. */
+struct pn_w8_in {
+    struct pn_in in, redo;
+    int32_t redo_rows[PN_W8_REDO];
+};
+/* Rows (without an index) normalised and in int8, and whether they can be multiplied so: false in all threads or none,
+ * and then *out is of no use. forms: what the float weights want. Ends with a barrier. */
 bool pn_w8_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn_rows *rows, const struct pn_norm *norm,
-                 const struct pn_w8_rule *rule, const struct pn_w8_mem *mem, struct pn_in *in);
+                 const struct pn_w8_rule *rule, int forms, const struct pn_w8_mem *mem, struct pn_w8_in *out);
 
 /* ---------------------------------------------------------------- attention over a KV store (attn.c) */
 

@@ -15,11 +15,13 @@
  *
  * A set of n equal keys acts in a softmax like one key with weight n: exp(s + log n) = n exp(s). So one missing
  * tile stands for all of them, and one zero token for the seven of its tile, each with log(multiplicity) added
- * to its score as a key. Exact up to rounding; a one-tile picture costs 2.6 times less. When a table row is not
+ * to its score as a key. Exact up to rounding (and up to which rows are multiplied in int8: that is decided for
+ * blocks of rows, w8a8.c); a one-tile picture costs 2.6 times less. When a table row is not
  * zero, or the caller asks (full), every token is computed; the test suite compares the two.
  *
  * Token order: real tiles, then missing tile(s), then zero tokens, so that "real keys only" is a key count. */
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,7 +30,7 @@
 #include "quant/blocks.h"
 
 #define BLOCK 512   /* rows per product in the layers: the MLP's hidden rows stay in L2/L3 */
-#define W8_LEAST 128 /* tokens of a picture: with fewer it takes longer to make copies than they save */
+#define W8_LEAST 128 /* tokens of the largest picture: with fewer it takes longer to make copies than they save */
 #define OUT_BLOCK 128 /* rows per product behind the encoder: features are 6 times as wide */
 
 struct enc {
@@ -46,7 +48,8 @@ struct enc {
     float *h;       /* [BLOCK][F]; im2col rows; feature rows */
     uint8_t *forms; /* int8 and bf16 forms of a product's input */
     uint8_t *w8;    /* the layer's float weights in Q8_0; NULL: no layer's */
-    float *centre, *noise; /* of pn_w8_mem */
+    float *centre, *noise, *redo; /* of pn_w8_mem, like ... */
+    uint8_t *redo_forms;
     float *lora;    /* pn_mm.lora */
     float *bias;    /* [n_tok] log multiplicity as a key */
     struct pn_kv_view *kv; /* [n heads] */
@@ -75,17 +78,23 @@ static enum pn_kv_type kv_type(const struct pn_kern *k, bool precise)
     return precise ? PN_KV_F32 : k->attn_bf16 ? PN_KV_BF16 : PN_KV_F16;
 }
 
-/* The layer's float weights that may be multiplied in int8. The attention's output is not among them where bf16
- * products are to be had: a twelfth of the work, but a third of the error. */
+/* The layer's float weights that may be multiplied in int8: where they are in struct pn_vlayer. The attention's output
+ * is not among them where bf16 products are to be had: a twelfth of the work, but a third of the error. */
 enum { W8_MAX = 6 };
-static int w8_weights(const struct pn_mm *mm, struct pn_vlayer *l, struct pn_weight *w[W8_MAX])
+static struct pn_weight *weight_at(struct pn_vlayer *l, size_t at)
 {
-    struct pn_weight *all[W8_MAX] = {&l->wq, &l->wk, &l->wv, &l->fc1, &l->fc2, &l->wo};
-    const int most = mm->kern->mm_bf16[l->wo.type] ? W8_MAX - 1 : W8_MAX;
+    return (struct pn_weight *)(void *)((char *)l + at);
+}
+static int w8_weights(const struct pn_mm *mm, struct pn_vlayer l, size_t at[W8_MAX])
+{
+    static const size_t all[W8_MAX] = {offsetof(struct pn_vlayer, wq),  offsetof(struct pn_vlayer, wk),
+                                       offsetof(struct pn_vlayer, wv),  offsetof(struct pn_vlayer, fc1),
+                                       offsetof(struct pn_vlayer, fc2), offsetof(struct pn_vlayer, wo)};
+    const int most = mm->kern->mm_bf16[l.wo.type] ? W8_MAX - 1 : W8_MAX;
     int n = 0;
     for (int i = 0; i < most; i++)
-        if (pn_w8_takes(mm, all[i]))
-            w[n++] = all[i];
+        if (pn_w8_takes(mm, weight_at(&l, all[i])))
+            at[n++] = all[i];
     return n;
 }
 
@@ -98,10 +107,9 @@ static size_t w8_bytes(const struct pn_mm *mm, const struct pn_model *m)
         return 0;
     for (int32_t i = 0; i < hp->v_layer + hp->v_global; i++) {
         struct pn_vlayer l = i < hp->v_layer ? m->vision->local[i] : m->vision->global[i - hp->v_layer];
-        struct pn_weight *w[W8_MAX];
-        size_t bytes = 0;
-        for (int n = w8_weights(mm, &l, w); n > 0; n--)
-            bytes += pn_w8_bytes(w[n - 1]);
+        size_t at[W8_MAX], bytes = 0;
+        for (int n = w8_weights(mm, l, at); n > 0; n--)
+            bytes += pn_w8_bytes(weight_at(&l, at[n - 1]));
         most = max_size(most, bytes);
     }
     return most;
@@ -148,7 +156,9 @@ static size_t layout(struct enc *e, const struct pn_model *m, int32_t n_real_til
     if (w8) {
         TAKE(e->w8, w8);
         TAKE(e->centre, BLOCK * sizeof(float));
-        TAKE(e->noise, (BLOCK / PN_W8_LOOK + 1) * sizeof(float));
+        TAKE(e->noise, BLOCK * sizeof(float));
+        TAKE(e->redo, PN_W8_REDO * max_size(F, D) * sizeof(float));
+        TAKE(e->redo_forms, pn_forms_bytes(PN_FORM_BF16, PN_W8_REDO, (int32_t)max_size(F, D)));
     }
     TAKE(e->lora, (size_t)PN_LORA_WEIGHTS * BLOCK * (size_t)m->lora_rank * 4);
     TAKE(e->bias, (n + 64) * 4);
@@ -263,7 +273,7 @@ static void attention(struct enc *e, struct pn_team *t)
         /* all blocks of a head one after another: its keys and values stay in the cache */
         const int32_t h = (int32_t)(i / blocks), r0 = (int32_t)(i % blocks) * PN_ATTN_ROWS;
         const int32_t n = e->n_tok - r0 < PN_ATTN_ROWS ? e->n_tok - r0 : PN_ATTN_ROWS;
-        memset(as->q, 0, (size_t)(n * hd) * sizeof *as->q);
+        memset(as->q, 0, (size_t)(n * hd) * sizeof *as->q); /* scaled by a kernel: compilers make no vectors of it */
         for (int32_t r = 0; r < n; r++) {
             e->kern->axpy(as->q + r * hd, e->q + (size_t)(r0 + r) * (size_t)D + (size_t)(h * hd), scale, hd);
             as->n_keys[r] = r0 + r < e->n_real ? e->n_tok : e->n_real;
@@ -297,33 +307,36 @@ struct rows_in {
     const struct pn_vec *ln_w, *ln_b; /* or NULL: no LayerNorm before it */
     const struct pn_w8_rule *rule;
 };
-/* The rows in *in, for products with weights of the layer that is returned: with_w8's, if `copied` and the rows lose
+/* The rows in *out, for products with weights of the layer that is returned: with_w8's, if `copied` and the rows lose
  * little, or l, whose weights want `forms`. */
 static const struct pn_vlayer *stage_rows(struct enc *e, struct pn_team *t, const struct rows_in *r,
                                           const struct pn_vlayer *l, const struct pn_vlayer *w8, bool copied,
-                                          int forms, struct pn_in *in)
+                                          int forms, struct pn_w8_in *out)
 {
     const struct pn_rows rows = {r->x, NULL, r->m, r->k};
     const struct pn_norm ln = {r->ln_w ? r->ln_w->v : NULL, r->ln_b ? r->ln_b->v : NULL, e->m->hp.v_eps};
-    const struct pn_w8_mem mem = {e->xn, e->forms, e->centre, e->noise, e->thread[t->tid].row};
-    if (copied && pn_w8_stage(&e->mm, t, &rows, r->ln_w ? &ln : NULL, r->rule, &mem, in))
+    const struct pn_w8_mem mem = {e->xn,   e->forms,      e->centre, e->noise,
+                                  e->redo, e->redo_forms, e->thread[t->tid].row};
+    if (copied &&
+        pn_w8_stage(&e->mm, t, &rows, r->ln_w ? &ln : NULL, r->rule, forms & ~PN_FORM_INT8, &mem, out))
         return w8;
-    *in = stage(e, t, r->x, r->m, r->k, r->ln_w, r->ln_b, forms);
+    out->in = stage(e, t, r->x, r->m, r->k, r->ln_w, r->ln_b, forms);
     return l;
 }
 
 /* l with copies in Q8_0 of the weights of which some are made: now. */
 static void with_w8(struct enc *e, struct pn_team *t, const struct pn_vlayer *l, struct pn_vlayer *w8)
 {
-    struct pn_weight *w[W8_MAX];
+    size_t at[W8_MAX];
     struct pn_w8 to[W8_MAX];
-    uint8_t *at = e->w8;
+    uint8_t *mem = e->w8;
     *w8 = *l;
-    const int n = at ? w8_weights(&e->mm, w8, w) : 0;
+    const int n = mem ? w8_weights(&e->mm, *l, at) : 0;
     for (int i = 0; i < n; i++) {
-        to[i] = pn_w8_at(w[i], at);
-        at += pn_w8_bytes(w[i]);
-        *w[i] = to[i].w;
+        const struct pn_weight *from = (const struct pn_weight *)(const void *)((const char *)l + at[i]);
+        to[i] = pn_w8_at(from, mem);
+        mem += pn_w8_bytes(from);
+        *weight_at(w8, at[i]) = to[i].w;
     }
     if (n)
         pn_w8_fill(&e->mm, t, n, to);
@@ -339,7 +352,7 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
     const struct pn_weight *qkv[] = {&l->wq, &l->wk, &l->wv};
     struct pn_vlayer w8;
     const struct pn_vlayer *use;
-    struct pn_in in;
+    struct pn_w8_in in;
     int64_t i;
     with_w8(e, t, l, &w8);
     for (int32_t r0 = 0; r0 < e->n_tok; r0 += BLOCK) {
@@ -347,9 +360,10 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
         const size_t off = (size_t)r0 * (size_t)D;
         *fill = padding(e, r0, n);
         use = stage_rows(e, t, &(struct rows_in){e->x + off, n, D, &l->ln1_w, &l->ln1_b, &after_norm}, l, &w8,
-                         w8.wq.sums || w8.wk.sums || w8.wv.sums, pn_forms(&e->mm, 3, qkv), &in);
-        pn_products(&e->mm, t, &in, 3, (struct pn_out[]){{.w = &use->wq, .c = e->q + off}, {.w = &use->wk, .c = e->kb},
-                                                         {.w = &use->wv, .c = e->vb}});
+                         w8.wq.origin || w8.wk.origin || w8.wv.origin, pn_forms(&e->mm, 3, qkv), &in);
+        pn_products(&e->mm, t, &in.in, 3,
+                    (struct pn_out[]){{.w = &use->wq, .c = e->q + off}, {.w = &use->wk, .c = e->kb},
+                                      {.w = &use->wv, .c = e->vb}});
         for (pn_step(t); (i = pn_next(t)) < heads;)
             for (int32_t r = 0; r < n; r++)
                 e->kern->kv_put(&e->kv[i], r0 + r, e->kb + (size_t)r * (size_t)D + (size_t)i * (size_t)hd,
@@ -363,14 +377,14 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
         float *x = e->x + off;
         *fill = padding(e, r0, n);
         use = stage_rows(e, t, &(struct rows_in){e->q + off, n, D, NULL, NULL, &after_attention}, l, &w8,
-                         w8.wo.sums, forms_of(e, &l->wo), &in);
-        pn_product_add(&e->mm, t, &in, &use->wo, NULL, g_attn, x, NULL, slab);
-        use = stage_rows(e, t, &(struct rows_in){x, n, D, &l->ln2_w, &l->ln2_b, &after_norm}, l, &w8, w8.fc1.sums,
+                         w8.wo.origin, forms_of(e, &l->wo), &in);
+        pn_product_add(&e->mm, t, &in.in, &use->wo, NULL, g_attn, x, NULL, slab);
+        use = stage_rows(e, t, &(struct rows_in){x, n, D, &l->ln2_w, &l->ln2_b, &after_norm}, l, &w8, w8.fc1.origin,
                          forms_of(e, &l->fc1), &in);
-        pn_products(&e->mm, t, &in, 1, &(struct pn_out){&use->fc1, e->h, l->fc1_b.v, true, NULL});
-        use = stage_rows(e, t, &(struct rows_in){e->h, n, l->fc2.k, NULL, NULL, &after_gelu}, l, &w8, w8.fc2.sums,
+        pn_products(&e->mm, t, &in.in, 1, &(struct pn_out){&use->fc1, e->h, l->fc1_b.v, true, NULL});
+        use = stage_rows(e, t, &(struct rows_in){e->h, n, l->fc2.k, NULL, NULL, &after_gelu}, l, &w8, w8.fc2.origin,
                          forms_of(e, &l->fc2), &in);
-        pn_product_add(&e->mm, t, &in, &use->fc2, l->fc2_b.v, g_ffn, x, NULL, slab);
+        pn_product_add(&e->mm, t, &in.in, &use->fc2, l->fc2_b.v, g_ffn, x, NULL, slab);
     }
     *fill = 0;
 }

@@ -92,8 +92,11 @@ bool ck_quant_q8_0(struct ck *ck)
             x[i] *= tiny;
         if (special == 3)
             x[ck_range(ck, 0, n - 1)] = ck_rand(ck) & 1 ? NAN : -INFINITY;
-        if (special == 4)
-            x[ck_range(ck, 0, n - 1)] = 1e9f; /* more than f16's largest scale */
+        if (special == 4) /* about f16's largest scale, and beyond it */
+            x[ck_range(ck, 0, n - 1)] = ck_rand(ck) & 1 ? 1e9f : 127 * (65504 + (float)ck_range(ck, 8, 24));
+        if (special == 5) /* scales are powers of two, values halves: ties to even */
+            for (int32_t i = 0; i < n; i++)
+                x[i] = i % 32 == 0 ? 254.0f : (float)ck_range(ck, -254, 254);
         ck_case(ck, "n %d, kind %d", n, special);
         ck->ref->quant_q8_0(want, x, n);
         ck->k->quant_q8_0(got, x, n);

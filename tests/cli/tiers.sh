@@ -12,6 +12,9 @@ cp "$tmp/out" "$tmp/doctor"
 ok quantize "$model" "$tmp/mixed.gguf" --type Q8_0 --vision BF16 --override 'blk.*.attn_v.weight=BF16' \
     --override 'blk.*.ffn_up.weight=F16' --override 'blk.*.cross_attn_k_proj.weight=F16' \
     --override 'blk.*.ffn_down.weight=BF16' --override 'blk.*.attn_output.weight=F16'
+# a float tower of some size, which is multiplied in int8, but for one matrix in blocks
+demo=$src/models/demo
+ok quantize "$demo/demo.gguf" "$tmp/tower.gguf" --type Q8_0 --vision F16 --override 'v.blk.*.attn_v.weight=Q8_0'
 first=
 n=0
 i=0
@@ -40,6 +43,9 @@ while tier=$(tool jsonget "$tmp/doctor" "tiers.$i.name" 2>/dev/null); do
     # bf16 weights, keys and values: in tiers with bf16 dot products nobody else's bits, but always the same
     ok logits -m "$model" --cpu "$tier" --kv-type bf16 -p 'The same bits?' -i "$images/tall.png" -o "$tmp/$tier-bf16.st"
     ok logits -m "$tmp/mixed.gguf" --cpu "$tier" -p 'The same bits?' -i "$images/tall.png" -o "$tmp/$tier-mixed.st"
+    ok encode -m "$tmp/tower.gguf" --cpu "$tier" -t 1 -i "$demo/example.png" -o "$tmp/tower1.st"
+    ok encode -m "$tmp/tower.gguf" --cpu "$tier" -t 3 -i "$demo/example.png" -o "$tmp/tower3.st"
+    cmp -s "$tmp/tower1.st" "$tmp/tower3.st" || fail "$tier: other features with three threads"
     for how in '-t 1 --chunk 1' '-t 2 --chunk 3' '-t 3 --chunk 64'; do
         # shellcheck disable=SC2086
         ok logits -m "$model" --cpu "$tier" $how --kv-type bf16 -p 'The same bits?' -i "$images/tall.png" -o "$tmp/bf16.st"
