@@ -76,6 +76,8 @@ INLINE void few_sums(int m, int first, __m512i *tot, const vi *v, const int8_t *
             if (i % 2 == 0)
                 _mm_prefetch((const char *)ahead + 32 * i, _MM_HINT_T0);
         }
+        if (j % 2)
+            short_jump();
         few_dots(m, y, _mm512_and_si512(v[j], high), q + 32 + 4 * j);
     }
     PRAGMA_UNROLL

@@ -89,6 +89,14 @@ INLINE void fetch_rows(rows_t row, int n, int lines, int part, int parts)
         fetch_lines(row.p + (size_t)r * row.step, lines);
 }
 
+/* A jump to the next instruction, for code that runs straight on over hundreds of instructions: on Zen 5 it then comes
+ * at four a cycle or slower, as if not from the cache of decoded instructions, until a jump is taken. That is what
+ * products with streamed weights lost (bench/LOG.md). */
+INLINE void short_jump(void)
+{
+    __asm__ volatile("jmp 1f\n1:");
+}
+
 /* The sums of a panel or a tile, n rows, to c, rows of them; n is a constant. */
 INLINE void put_sums(float *c, const float *sums, int n, int32_t rows)
 {
