@@ -6,8 +6,8 @@
  * broadcast activations, and no horizontal sum is ever needed. All m activation rows then pass over
  * the tile in register tiles of up to 6 x 32 outputs. The transposition is done on pieces of 16 or 32 bytes
  * of the packed nibbles, before they are split, and costs about as much as two activation rows. Q4_K and Q6_K, which
- * most weights are, and Q8_0 have paths of their own for the fewest rows (x86_row512.h, x86_row256.h), Q4_K another
- * for few (x86_few512.h).
+ * most weights are, and Q8_0 have paths of their own for the fewest rows (x86_row512.h, x86_row256.h), Q4_K and Q6_K
+ * others for few (x86_few512.h, x86_duo512.h).
  *
  * VPDPBUSD wants unsigned weights. Types whose q is signed are stored as u = q + offset, and the
  * sum of a sub-block starts at -offset * (sum of its activations) instead of 0: all integers,
@@ -35,6 +35,7 @@ INLINE __m512i bcast4(const void *p)
 }
 
 #include "x86_few512.h"
+#include "x86_duo512.h"
 #include "x86_row512.h"
 
 /* c[mr][32] += one super-block. scheme and mr are constants at every call. */
@@ -219,7 +220,12 @@ static void ISA(mm_q6_k)(float *c, size_t ldc, const void *w, size_t row_bytes, 
 {
     if (m > 0 && m <= ROW_MAX_Q6_K && row_can(a))
         rows_q6_k[m](c, ldc, w, row_bytes, n, a, m0);
-    else
+    else if (m >= DUO_MIN && m <= DUO_MAX) {
+        const int32_t whole = n - n % NR;
+        if (whole > 0)
+            mm_duo_q6_k(c, ldc, w, row_bytes, whole, a, m0, m);
+        mm_tiles_q6_k(c + whole, ldc, (const uint8_t *)w + (size_t)whole * row_bytes, row_bytes, n - whole, a, m0, m);
+    } else
         mm_tiles_q6_k(c, ldc, w, row_bytes, n, a, m0, m);
 }
 
