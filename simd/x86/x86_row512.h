@@ -108,6 +108,8 @@ INLINE void row_block_q6_k(int m, __m512i *x, const struct pn_q6_k *b, const int
             const int8_t *qi = q + 256 * i + 128 * half;
             x[i] = row_dot(x[i], u6, qi, v6, qi + 64, s);
         }
+        if (m > 2)
+            short_jump();
     }
 }
 
