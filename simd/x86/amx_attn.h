@@ -11,7 +11,6 @@
 #ifndef PN_AMX_ATTN_H
 #define PN_AMX_ATTN_H
 
-#define BF_UNIT 128
 #define BF_GRAIN 16
 
 /* A tile reads sixteen dimensions of values. */
@@ -50,7 +49,7 @@ INLINE void score_step(int i, float *s, const uint16_t *q, const struct bf_tile_
 {
     const int per = (t->dims + 31) / 32, b = i / per, d = 32 * (i % per);
     const uint8_t *k = t->k + (size_t)b * t->k_block + 32 * (size_t)d;
-    const size_t q_row = (size_t)t->dims * sizeof *q;
+    const size_t q_row = PN_ATTN_BF16_HD * sizeof *q;
     if (d == 0) {
         if (b > 0)
             amx_store(1, s + 16 * (b - 1), PN_ATTN_TILE * sizeof *s);
@@ -99,6 +98,21 @@ struct amx_rows {
     uint16_t p[BF_GRAIN][PN_ATTN_TILE];
 };
 
+/* One row; s changes. */
+INLINE void amx_softmax(enum pn_kv_type type, struct pn_attn_part *part, uint16_t *p, float *s, int32_t n, int32_t hd,
+                        const struct bf_tile_kv *t)
+{
+    __m512 x[TILE_VECS];
+    PRAGMA_UNROLL
+    for (int b = 0; b < TILE_VECS; b++)
+        x[b] = _mm512_load_ps(s + 16 * b);
+    const __m512i signs = bf_logits(type, 0, s, x, part->m, n, t);
+    if (t->first || _mm512_movepi32_mask(signs) != 0xffff)
+        bf_raise(part, s, hd, t->first);
+    bf_probs(type, 0, part, p, s, t);
+    bf_probs(type, 1, part, p, s, t);
+}
+
 INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float *part, size_t stride,
                     const uint16_t *q, int32_t hd, const int32_t *n, const struct bf_tile_kv *t)
 {
@@ -113,7 +127,7 @@ INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float 
     const uint8_t *next_k = (const uint8_t *)t->next_k, *next_v = (const uint8_t *)t->next_v;
 
     /* units that see a key of this tile */
-    int unit[BF_UNIT / BF_GRAIN], n_units = 0;
+    int unit[BF_PASS / BF_GRAIN], n_units = 0;
     for (int u = 0; u < rows; u += BF_GRAIN) {
         int32_t most = 0;
         for (int i = u; i < u + in_unit; i++)
@@ -123,13 +137,13 @@ INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float 
     }
 
     for (int i = 0; i < n_scores; i++)
-        score_step(i, mem[0].s[0], q + (size_t)unit[0] * (size_t)t->dims, t);
+        score_step(i, mem[0].s[0], q + unit[0] * PN_ATTN_BF16_HD, t);
     scores_end(mem[0].s[0]);
     for (int u = 0; u < n_units; u++) {
         struct amx_rows *now = &mem[u & 1], *other = &mem[1 - (u & 1)]; /* the next unit's scores, the last one's p */
         const int32_t *seen = n + unit[u];
         const int has_next = u + 1 < n_units, has_last = u > 0;
-        const uint16_t *q_next = has_next ? q + (size_t)unit[u + 1] * (size_t)t->dims : NULL;
+        const uint16_t *q_next = has_next ? q + unit[u + 1] * PN_ATTN_BF16_HD : NULL;
         float *o_last = has_last ? part + (size_t)unit[u - 1] * stride + o : NULL;
         for (int i = 0; i < steps; i++) {
             if (has_next && i < n_scores)
@@ -143,7 +157,7 @@ INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float 
             for (int r = in_unit * i / steps; r < in_unit * (i + 1) / steps; r++) {
                 struct pn_attn_part *row = (struct pn_attn_part *)(part + (size_t)(unit[u] + r) * stride);
                 if (seen[r] > 0)
-                    bf_softmax(type, row, now->p[r], now->s[r], seen[r], hd, t);
+                    amx_softmax(type, row, now->p[r], now->s[r], seen[r], hd, t);
                 else
                     memset(now->p[r], 0, sizeof now->p[r]);
             }

@@ -203,7 +203,6 @@ MM_BF16(mm_bf16_f32, PN_F32)
  * For few rows (decode), which wait for memory anyway, keys and values of all types are brought to pairs in registers,
  * while the next tile is being fetched. The bits are the same. */
 
-#define BF_UNIT ATTN_ROWS
 #define BF_GRAIN 1
 INLINE int bf_direct(enum pn_kv_type type, int32_t rows, int32_t hd)
 {
@@ -219,10 +218,24 @@ INLINE void bf_end(void)
 }
 #include "x86_attn_bf16.h"
 
-/* s[rows][64] */
-INLINE void bf_scores(enum pn_kv_type type, int rows, float *s, const uint16_t *q, const struct bf_tile_kv *t)
+/* Scores of a few rows of one tile, as bf_logits() leaves them, and the probabilities they become */
+struct bf_few {
+    float u[ATTN_ROWS][PN_ATTN_TILE] __attribute__((aligned(64)));
+    uint16_t p[ATTN_ROWS][PN_ATTN_TILE] __attribute__((aligned(64)));
+    float *part; /* of the rows */
+};
+
+INLINE struct pn_attn_part *bf_part(const struct bf_few *f, int row, size_t stride)
 {
-    const int step = type == PN_KV_Q8 ? 4 : 2; /* dimensions in 64 bytes */
+    return (struct pn_attn_part *)(f->part + (size_t)row * stride);
+}
+
+/* The scores of f's rows; meanwhile the probabilities of the last ones, if any. */
+INLINE void bf_scores(enum pn_kv_type type, enum pn_kv_type form, int rows, struct bf_few *f, struct bf_few *last,
+                      size_t stride, const uint16_t *q, int32_t hd, const int32_t *n, const struct bf_tile_kv *t)
+{
+    const int step = form == PN_KV_Q8 ? 4 : 2; /* dimensions in 64 bytes */
+    const int32_t steps = t->dims / step;
     const uint8_t *k = t->k;
     const char *next = t->next_k;
     __m512 x[ATTN_ROWS][TILE_VECS];
@@ -232,30 +245,48 @@ INLINE void bf_scores(enum pn_kv_type type, int rows, float *s, const uint16_t *
         for (int b = 0; b < TILE_VECS; b++)
             x[i][b] = _mm512_setzero_ps();
     }
-    for (int32_t d = 0; d < t->dims; d += step, k += 64) {
+    int32_t d = 0;
+    for (int r = 0; r < rows; r++) {
         PRAGMA_UNROLL
-        for (int b = 0; b < TILE_VECS && next != NULL; b++, next += 64)
-            _mm_prefetch(next, _MM_HINT_T0);
-        PRAGMA_UNROLL
-        for (int h = 0; h < step / 2; h++) {
-            __m512bh kv[TILE_VECS];
-            PRAGMA_UNROLL
-            for (int b = 0; b < TILE_VECS; b++)
-                kv[b] = (__m512bh)bf_key_pair(type, k + (size_t)b * t->k_block, h);
-            PRAGMA_UNROLL
-            for (int i = 0; i < rows; i++) {
-                const __m512bh qd = pair_set1(q + (size_t)i * (size_t)t->dims + d + 2 * h);
+        for (int half = 0; half < 2; half++) {
+            const int32_t end = steps * (2 * r + half + 1) / (2 * rows);
+            for (; d < end; d++, k += 64, q += step) {
                 PRAGMA_UNROLL
-                for (int b = 0; b < TILE_VECS; b++)
-                    x[i][b] = _mm512_dpbf16_ps(x[i][b], kv[b], qd);
+                for (int b = 0; b < TILE_VECS && next != NULL; b++, next += 64)
+                    _mm_prefetch(next, _MM_HINT_T0);
+                PRAGMA_UNROLL
+                for (int h = 0; h < step / 2; h++) {
+                    __m512bh kv[TILE_VECS];
+                    PRAGMA_UNROLL
+                    for (int b = 0; b < TILE_VECS; b++)
+                        kv[b] = (__m512bh)bf_key_pair(form, k + (size_t)b * t->k_block, h);
+                    PRAGMA_UNROLL
+                    for (int i = 0; i < rows; i++) {
+                        const __m512bh qd = pair_set1(q + i * PN_ATTN_BF16_HD + 2 * h);
+                        PRAGMA_UNROLL
+                        for (int b = 0; b < TILE_VECS; b++)
+                            x[i][b] = _mm512_dpbf16_ps(x[i][b], kv[b], qd);
+                    }
+                }
             }
+            if (last != NULL)
+                bf_probs(type, half, bf_part(last, r, stride), last->p[r], last->u[r], t);
         }
     }
-    PRAGMA_UNROLL
-    for (int i = 0; i < rows; i++) {
+    __m512i signs = _mm512_set1_epi32(-1);
+    if (t->whole) {
         PRAGMA_UNROLL
-        for (int b = 0; b < TILE_VECS; b++)
-            _mm512_store_ps(s + i * PN_ATTN_TILE + 16 * b, x[i][b]);
+        for (int i = 0; i < rows; i++)
+            signs = _mm512_and_si512(signs, bf_logits(type, 1, f->u[i], x[i], bf_part(f, i, stride)->m, PN_ATTN_TILE, t));
+    } else {
+        PRAGMA_UNROLL
+        for (int i = 0; i < rows; i++)
+            signs = _mm512_and_si512(signs, bf_logits(type, 0, f->u[i], x[i], bf_part(f, i, stride)->m, n[i], t));
+    }
+    if (t->first || _mm512_movepi32_mask(signs) != 0xffff) {
+        for (int i = 0; i < rows; i++)
+            if (n[i] > 0)
+                bf_raise(bf_part(f, i, stride), f->u[i], hd, t->first);
     }
 }
 
@@ -327,43 +358,49 @@ INLINE void bf_values_all(enum pn_kv_type type, int rows, float *o, size_t ldo, 
 #undef VALUES
 }
 
-/* bf_rows of a constant number of rows */
-INLINE void bf_some_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float *part, size_t stride,
-                    const uint16_t *q, int32_t hd, const int32_t *n, const struct bf_tile_kv *t)
+/* bf_rows of a whole number of units of so many rows. Softmax does without the unit of VDPBF16PS for the most part;
+ * so each unit's probabilities come between the steps of the next one's scores. */
+INLINE void bf_units(enum pn_kv_type type, enum pn_kv_type form, int unit, int rows, float *part, size_t stride,
+                     const uint16_t *q, int32_t hd, const int32_t *n, const struct bf_tile_kv *tile)
 {
-    float s[ATTN_ROWS][PN_ATTN_TILE] __attribute__((aligned(64)));
-    uint16_t p[ATTN_ROWS][PN_ATTN_TILE] __attribute__((aligned(64)));
-    float *o = part + offsetof(struct pn_attn_part, o) / sizeof(float);
+    struct bf_few mem[2], *last = NULL;
+    struct bf_tile_kv t = *tile; /* the next one is fetched with the first unit */
+    const size_t o = offsetof(struct pn_attn_part, o) / sizeof(float);
 
-    for (int i = 0; i < rows; i++) { /* wanted after the scores */
-        for (int32_t d = -32; d < hd; d += 16)
-            _mm_prefetch((const char *)(o + (size_t)i * stride + d), _MM_HINT_T0);
+    for (int i = 0; i < rows; i += unit) {
+        struct bf_few *f = last == mem ? &mem[1] : mem;
+        int32_t most = 0;
+        for (int r = 0; r < unit; r++)
+            most |= n[i + r];
+        if (!t.whole && most == 0)
+            continue;
+        f->part = part + (size_t)i * stride;
+        bf_scores(type, form, unit, f, last, stride, q + i * PN_ATTN_BF16_HD, hd, n + i, &t);
+        t.next_k = NULL;
+        if (last != NULL) {
+            bf_values_all(form, unit, last->part + o, stride, last->p[0], hd, &t);
+            t.next_v = NULL;
+        }
+        last = f;
     }
-    bf_scores(form, rows, s[0], q, t);
-    for (int i = 0; i < rows; i++) {
-        if (n[i] > 0)
-            bf_softmax(type, (struct pn_attn_part *)(part + (size_t)i * stride), p[i], s[i], n[i], hd, t);
-        else
-            memset(p[i], 0, sizeof p[i]);
+    if (last == NULL)
+        return;
+    for (int r = 0; r < unit; r++) {
+        bf_probs(type, 0, bf_part(last, r, stride), last->p[r], last->u[r], &t);
+        bf_probs(type, 1, bf_part(last, r, stride), last->p[r], last->u[r], &t);
     }
-    bf_values_all(form, rows, o, stride, p[0], hd, t);
+    bf_values_all(form, unit, last->part + o, stride, last->p[0], hd, &t);
 }
 
 INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float *part, size_t stride,
                     const uint16_t *q, int32_t hd, const int32_t *n, const struct bf_tile_kv *t)
 {
-    if (rows == ATTN_ROWS) {
-        bf_some_rows(type, form, ATTN_ROWS, part, stride, q, hd, n, t);
-        return;
-    }
-    struct bf_tile_kv once = *t; /* fetches with the first row */
-    for (int i = 0; i < rows; i++) {
-        if (n[i] == 0)
-            continue;
-        bf_some_rows(type, form, 1, part + (size_t)i * stride, stride, q + (size_t)i * (size_t)t->dims, hd, n + i,
-                     &once);
-        once.next_k = once.next_v = NULL;
-    }
+    const int whole = rows / ATTN_ROWS * ATTN_ROWS;
+    if (whole > 0)
+        bf_units(type, form, ATTN_ROWS, whole, part, stride, q, hd, n, t);
+    if (whole < rows)
+        bf_units(type, form, 1, rows - whole, part + (size_t)whole * stride, stride,
+                 q + whole * PN_ATTN_BF16_HD, hd, n + whole, t);
 }
 
 static uint64_t ISA(peak_bf16)(uint64_t iters)

@@ -6,7 +6,6 @@
  * brought to that form a tile at a time, on the stack.
  *
  * The including file has x86_vf512.h, x86_math.h, x86_bf16.h and attn_tmpl.h before this one and defines
- *     BF_UNIT          query rows that bf_rows() takes at most
  *     BF_GRAIN         the rows of a pass are a multiple of it, or fewer than that
  *     bf_direct(type, rows, hd)   whether `rows` rows take keys and values as they lie in the cache, also of types
  *                                 that are not pairs
@@ -15,7 +14,16 @@
 #ifndef PN_X86_ATTN_BF16_H
 #define PN_X86_ATTN_BF16_H
 
-#define BF_LAG 8.0f /* a row's m may be smaller than its largest score by so much: p stays below 3000 */
+/* Scores and m are in units of log2 e while a call runs. */
+#define BF_LEAD 11.0f    /* of a new m before the largest score, so that few tiles need another */
+#define BF_UNSEEN -1e30f /* score of a key that a row does not see: p is 0 */
+#define BF_LN2 0x1.62e43p-1f
+#define BF_PASS 128 /* query rows at a time: 32 KiB of stack when rounded */
+
+/* Scores and m are in units of log2 e while a call runs. */
+#define BF_LEAD 11.0f    /* of a new m before the largest score, so that few tiles need another */
+#define BF_UNSEEN -1e30f /* score of a key that a row does not see: p is 0 */
+#define BF_LN2 0x1.62e43p-1f
 #define Q_ELEMS (128 * PN_ATTN_BF16_HD) /* of rounded queries at a time: 32 KiB of stack */
 
 /* A tile: `type` as it lies in the cache. */
@@ -23,8 +31,11 @@ struct bf_tile_kv {
     const uint8_t *k, *v;
     size_t k_block, v_row;       /* bytes of 16 keys; of a pair of values */
     int32_t dims;                /* of a key, padded with zeros */
-    const float *ks, *vs, *bias; /* at the tile's first key, or NULL */
+    const float *vs;             /* at the tile's first key, or NULL */
     const char *next_k, *next_v; /* to be fetched, or NULL */
+    int first;                   /* the rows' first tile */
+    int whole;                   /* all rows see all its keys */
+    float ks[PN_ATTN_TILE], bias[PN_ATTN_TILE]; /* scales (Q8) and what is added, in units of log2 e */
 };
 
 /* Dimensions are padded to whole groups of the key layout. */
@@ -102,70 +113,94 @@ INLINE void bf_convert(enum pn_kv_type type, uint16_t *k, uint16_t *v, const str
     }
 }
 
-/* exp(x), x <= BF_LAG, to a relative error of 2^-13 (p is rounded to 2^-9), never below 2^-125: 2^n times a
- * minimax polynomial of degree three */
-INLINE __m512 bf_exp(__m512 x)
+/* 2^x for x <= 0 (or not much above), to a relative error of 2^-13 (p is rounded to 2^-9): 2^n times a minimax
+ * polynomial of degree three. What is not an FMA here runs beside VDPBF16PS. */
+INLINE __m512 bf_exp2(__m512 x)
 {
-    const __m512 log2e = vf_set1(PN_EXP_LOG2E), magic = vf_set1(PN_EXP_MAGIC);
-    x = vf_max(vf_set1(-86.0f), x); /* a NaN stays */
-    const __m512 t = vf_fma(x, log2e, magic);
-    const __m512 f = vf_fms(x, log2e, vf_sub(t, magic));
+    const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512 f = vf_sub(x, n);
     __m512 p = vf_set1(0x1.c3f76p-5f);
     p = vf_fma(p, f, vf_set1(0x1.f0de1ap-3f));
     p = vf_fma(p, f, vf_set1(0x1.62f31ap-1f));
     p = vf_fma(p, f, vf_set1(0x1.fff692p-1f));
-    return _mm512_castsi512_ps(
-        _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
+    return _mm512_scalef_ps(p, n);
 }
 
-/* Scores of one row to probabilities p, rounded; m, l and o of the row follow. n > 0 keys are seen. */
-INLINE void bf_softmax(enum pn_kv_type type, struct pn_attn_part *part, uint16_t *p, const float *s, int32_t n,
-                       int32_t hd, const struct bf_tile_kv *t)
+/* The scores of one row as powers of two of its m, for the 64 keys of a tile, n > 0 of which are seen. Returns bits
+ * whose signs are all set where no key is above m. */
+INLINE __m512i bf_logits(enum pn_kv_type type, int whole, float *u, const __m512 *score, float m, int32_t n,
+                         const struct bf_tile_kv *t)
 {
-    __m512 x[TILE_VECS], max = vf_set1(-INFINITY);
     const uint64_t seen = n >= PN_ATTN_TILE ? ~UINT64_C(0) : (UINT64_C(1) << n) - 1;
+    __m512i signs = _mm512_set1_epi32(-1);
     PRAGMA_UNROLL
     for (int b = 0; b < TILE_VECS; b++) {
-        const __mmask16 m = (__mmask16)(seen >> (16 * b));
-        x[b] = _mm512_load_ps(s + 16 * b);
-        if (type == PN_KV_Q8)
-            x[b] = vf_mul(vf_mul(x[b], vf_set1(0x1p-24f)), vf_load(t->ks + 16 * b)); /* see key_i8 */
-        if (t->bias != NULL)
-            x[b] = vf_add(x[b], _mm512_maskz_loadu_ps(m, t->bias + 16 * b));
-        x[b] = _mm512_mask_mov_ps(vf_set1(-INFINITY), m, x[b]);
-        max = vf_max(x[b], max);
+        const __m512 scale = type == PN_KV_Q8 ? vf_load(t->ks + 16 * b) : vf_set1(PN_EXP_LOG2E);
+        const __m512 x = vf_fma(score[b], scale, vf_sub(vf_load(t->bias + 16 * b), vf_set1(m)));
+        const __m512 y = whole ? x : _mm512_mask_mov_ps(vf_set1(BF_UNSEEN), (__mmask16)(seen >> (16 * b)), x);
+        _mm512_store_ps(u + 16 * b, y);
+        signs = _mm512_and_si512(signs, _mm512_castps_si512(y));
     }
-    const float new_max = vf_hmax(max);
-    if (new_max > part->m + BF_LAG) { /* rescaling at every new maximum costs a twentieth of the time */
-        const vf c = vf_set1(pn_expf(part->m - new_max));
-        vf_store(part->l, vf_mul(vf_load(part->l), c));
-        for (int32_t d = 0; d < hd; d += 16) /* the row is padded to a multiple of 16 */
-            vf_store(part->o + d, vf_mul(vf_load(part->o + d), c));
-        part->m = new_max;
-    }
-    const __m512 m = vf_set1(part->m);
-    __m512 l = vf_load(part->l);
-    PRAGMA_UNROLL
-    for (int b = 0; b < TILE_VECS; b++) {
-        x[b] = _mm512_maskz_mov_ps((__mmask16)(seen >> (16 * b)), bf_exp(vf_sub(x[b], m)));
-        l = vf_add(l, x[b]);
-        if (type == PN_KV_Q8)
-            x[b] = vf_mul(x[b], vf_load(t->vs + 16 * b));
-    }
-    vf_store(part->l, l);
-    PRAGMA_UNROLL
-    for (int b = 0; b < TILE_VECS; b += 2)
-        _mm512_store_si512(p + 16 * b, (__m512i)_mm512_cvtne2ps_pbh(x[b + 1], x[b]));
+    return signs;
 }
 
-/* `rows` rows, at most BF_UNIT, over one tile; n: visible keys of each, not all zero. form: how keys and values lie
+/* What t says of scales and bias; n keys of it are seen at all. */
+INLINE void bf_scales(enum pn_kv_type type, struct bf_tile_kv *t, const struct pn_kv_view *kv, int64_t first,
+                      const float *bias, int32_t n)
+{
+    for (int b = 0; b < PN_ATTN_TILE; b += 16) {
+        const __mmask16 m = n - b >= 16 ? 0xffff : n <= b ? 0 : first_n(n - b);
+        const vf x = bias == NULL ? vf_zero() : _mm512_maskz_loadu_ps(m, bias + first + b);
+        vf_store(t->bias + b, vf_mul(x, vf_set1(PN_EXP_LOG2E)));
+        if (type == PN_KV_Q8) /* see key_i8 */
+            vf_store(t->ks + b, vf_mul(vf_load(kv->ks + first + b), vf_set1(0x1p-24f * PN_EXP_LOG2E)));
+    }
+    t->vs = type == PN_KV_Q8 ? kv->vs + first : NULL;
+}
+
+/* Where a key is above m, or on the first tile: m becomes the largest score and BF_LEAD more. l, o and u follow. */
+INLINE void bf_raise(struct pn_attn_part *part, float *u, int32_t hd, int first)
+{
+    __m512 max = vf_load(u);
+    for (int b = 1; b < TILE_VECS; b++)
+        max = vf_max(vf_load(u + 16 * b), max);
+    const float most = vf_hmax(max);
+    if (!first && !(most > 0))
+        return;
+    const float rise = most + BF_LEAD;
+    part->m += rise;
+    for (int b = 0; b < TILE_VECS; b++)
+        vf_store(u + 16 * b, vf_sub(vf_load(u + 16 * b), vf_set1(rise)));
+    if (first) /* and o and l are 0 */
+        return;
+    const vf c = bf_exp2(vf_set1(-rise));
+    vf_store(part->l, vf_mul(vf_load(part->l), c));
+    for (int32_t d = 0; d < hd; d += 16) /* the row is padded to a multiple of 16 */
+        vf_store(part->o + d, vf_mul(vf_load(part->o + d), c));
+}
+
+/* Half the probabilities of one row's tile, rounded; l follows. */
+INLINE void bf_probs(enum pn_kv_type type, int half, struct pn_attn_part *part, uint16_t *p, const float *u,
+                     const struct bf_tile_kv *t)
+{
+    const int j = half * PN_ATTN_TILE / 2;
+    __m512 p0 = bf_exp2(_mm512_load_ps(u + j)), p1 = bf_exp2(_mm512_load_ps(u + j + 16));
+    vf_store(part->l, vf_add(vf_add(vf_load(part->l), p0), p1));
+    if (type == PN_KV_Q8) {
+        p0 = vf_mul(p0, vf_load(t->vs + j));
+        p1 = vf_mul(p1, vf_load(t->vs + j + 16));
+    }
+    _mm512_store_si512(p + j, (__m512i)_mm512_cvtne2ps_pbh(p1, p0));
+}
+
+/* `rows` rows, at most BF_PASS, over one tile; n: visible keys of each, not all zero. form: how keys and values lie
  * in t; type: whether they have scales */
 INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float *part, size_t stride,
                     const uint16_t *q, int32_t hd, const int32_t *n, const struct bf_tile_kv *t);
 
 /* Some rows of a call over its keys up to most_keys; qb: rounded queries. direct: they take keys and values as these
  * lie */
-INLINE void bf_tiles(enum pn_kv_type type, int direct, float *part, const uint16_t *qb, int32_t nq,
+INLINE void bf_tiles(enum pn_kv_type type, int direct, float *part, const uint16_t *qb, int rows,
                      const int32_t *n_keys, int32_t most_keys, const struct pn_kv_view *kv, int64_t key0,
                      const float *bias)
 {
@@ -177,18 +212,23 @@ INLINE void bf_tiles(enum pn_kv_type type, int direct, float *part, const uint16
     const size_t k_key = (size_t)(type == PN_KV_F16 ? hd : dims) * elem;
     const size_t v_key = (size_t)(type == PN_KV_Q8 ? dims : hd) * elem;
     const int64_t end = most_keys < key0 + PN_ATTN_CHUNK ? most_keys : key0 + PN_ATTN_CHUNK;
+    int32_t n[BF_PASS], least_keys = INT32_MAX;
 
+    for (int i = 0; i < rows; i++) {
+        n[i] = PN_ATTN_TILE;
+        least_keys = n_keys[i] < least_keys ? n_keys[i] : least_keys;
+    }
     for (int64_t first = key0; first < end; first += PN_ATTN_TILE) {
         struct bf_tile_kv t = { .k = (const uint8_t *)kv->k + (size_t)first * k_key,
                                 .v = (const uint8_t *)kv->v + (size_t)first * v_key,
                                 .k_block = 16 * k_key,
                                 .v_row = 2 * v_key,
                                 .dims = dims,
-                                .bias = bias == NULL ? NULL : bias + first };
-        if (type == PN_KV_Q8) {
-            t.ks = kv->ks + first;
-            t.vs = kv->vs + first;
-        }
+                                .first = first == key0,
+                                .whole = first + PN_ATTN_TILE <= least_keys };
+        for (int i = 0; i < rows && !t.whole; i++)
+            n[i] = visible(n_keys[i], first);
+        bf_scales(type, &t, kv, first, bias, visible(most_keys, first));
         if (first + PN_ATTN_TILE < most_keys) { /* the next chunk's, too */
             t.next_k = (const char *)t.k + PN_ATTN_TILE * k_key;
             t.next_v = (const char *)t.v + PN_ATTN_TILE * v_key;
@@ -200,18 +240,7 @@ INLINE void bf_tiles(enum pn_kv_type type, int direct, float *part, const uint16
             t.k_block = 16 * 2 * (size_t)dims;
             t.v_row = 2 * 2 * (((size_t)hd + 15) & ~(size_t)15);
         }
-        for (int32_t i = 0; i < nq; i += BF_UNIT) {
-            const int rows = nq - i < BF_UNIT ? nq - i : BF_UNIT;
-            int32_t n[BF_UNIT], most = 0;
-            for (int r = 0; r < rows; r++) {
-                n[r] = visible(n_keys[i + r], first);
-                most = n[r] > most ? n[r] : most;
-            }
-            if (most == 0)
-                continue;
-            bf_rows(type, form, rows, part + (size_t)i * stride, stride, qb + (size_t)i * (size_t)dims, hd, n, &t);
-            t.next_k = t.next_v = NULL;
-        }
+        bf_rows(type, form, rows, part, stride, qb, hd, n, &t);
     }
 }
 
@@ -220,18 +249,16 @@ INLINE void bf_attn(enum pn_kv_type type, float *part, const float *q, size_t ld
 {
     const int32_t hd = kv->hd, dims = bf_dims(type, hd);
     const size_t stride = pn_attn_part_floats(hd);
-    uint16_t qb[Q_ELEMS + 32] __attribute__((aligned(64))); /* 32: rounding writes whole vectors */
-    const int32_t pass = Q_ELEMS / dims / BF_UNIT * BF_UNIT;
+    uint16_t qb[BF_PASS * PN_ATTN_BF16_HD] __attribute__((aligned(64)));
 
     for (int32_t i0 = 0, rows; i0 < nq; i0 += rows) {
         int32_t most_keys = 0;
-        rows = nq - i0 < pass ? nq - i0 : pass;
+        rows = nq - i0 < BF_PASS ? nq - i0 : BF_PASS;
         if (rows > BF_GRAIN)
             rows -= rows % BF_GRAIN;
         for (int32_t i = i0; i < i0 + rows; i++) {
             memset(part + (size_t)i * stride, 0, stride * sizeof *part);
-            part[(size_t)i * stride] = -INFINITY;
-            to_bf16(qb + (size_t)(i - i0) * (size_t)dims, q + (size_t)i * ldq, hd, (dims + 31) & ~31);
+            to_bf16(qb + (i - i0) * PN_ATTN_BF16_HD, q + (size_t)i * ldq, hd, (dims + 31) & ~31);
             most_keys = n_keys[i] > most_keys ? n_keys[i] : most_keys;
         }
         bf_begin(rows, dims);
@@ -240,6 +267,8 @@ INLINE void bf_attn(enum pn_kv_type type, float *part, const float *q, size_t ld
         else
             bf_tiles(type, 0, part + (size_t)i0 * stride, qb, rows, n_keys + i0, most_keys, kv, key0, bias);
         bf_end();
+        for (int32_t i = i0; i < i0 + rows; i++)
+            part[(size_t)i * stride] = n_keys[i] > key0 ? part[(size_t)i * stride] * BF_LN2 : -INFINITY;
     }
 }
 
