@@ -113,17 +113,29 @@ INLINE void bf_convert(enum pn_kv_type type, uint16_t *k, uint16_t *v, const str
     }
 }
 
-/* 2^x for x <= 0 (or not much above), to a relative error of 2^-13 (p is rounded to 2^-9): 2^n times a minimax
- * polynomial of degree three. What is not an FMA here runs beside VDPBF16PS. */
+/* 2^x to a relative error of 2^-13 (p is rounded to 2^-9); 0 for BF_UNSEEN. 2^n with n the nearest multiple of 1/16,
+ * its fraction from a table, times a line in x - n, whose coefficients the tables hold as well. So there is one FMA,
+ * while additions, shuffles and VSCALEFPS run beside VDPBF16PS on Zen 5. */
+static const float exp2_value[16] __attribute__((aligned(64))) = {
+    0x1.0007b0p+0f, 0x1.0b5d8ep+0f, 0x1.1733e6p+0f, 0x1.239068p+0f,
+    0x1.307906p+0f, 0x1.3df3f2p+0f, 0x1.4c07a6p+0f, 0x1.5abae8p+0f,
+    0x1.6a14c6p+0f, 0x1.7a1ca2p+0f, 0x1.8ada30p+0f, 0x1.9c557ap+0f,
+    0x1.ae96e8p+0f, 0x1.c1a73ep+0f, 0x1.d58fa8p+0f, 0x1.ea59b4p+0f,
+};
+static const float exp2_slope[16] __attribute__((aligned(64))) = {
+    0x1.62e04ep-1f, 0x1.729682p-1f, 0x1.82fec8p-1f, 0x1.942106p-1f,
+    0x1.a60574p-1f, 0x1.b8b4aep-1f, 0x1.cc37aep-1f, 0x1.e097d4p-1f,
+    0x1.f5dee8p-1f, 0x1.060b94p+0f, 0x1.11a5a0p+0f, 0x1.1dc32ap+0f,
+    0x1.2a6a04p+0f, 0x1.37a044p+0f, 0x1.456c44p+0f, 0x1.53d4a4p+0f,
+};
 INLINE __m512 bf_exp2(__m512 x)
 {
-    const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 f = vf_sub(x, n);
-    __m512 p = vf_set1(0x1.c3f76p-5f);
-    p = vf_fma(p, f, vf_set1(0x1.f0de1ap-3f));
-    p = vf_fma(p, f, vf_set1(0x1.62f31ap-1f));
-    p = vf_fma(p, f, vf_set1(0x1.fff692p-1f));
-    return _mm512_scalef_ps(p, n);
+    const __m512 magic = vf_set1(0x1.8p+19f); /* leaves four bits of fraction */
+    const __m512 t = vf_add(x, magic), n = vf_sub(t, magic);
+    const __m512i i = _mm512_castps_si512(t); /* the low four bits count */
+    const __m512 value = _mm512_permutexvar_ps(i, _mm512_load_ps(exp2_value));
+    const __m512 slope = _mm512_permutexvar_ps(i, _mm512_load_ps(exp2_slope));
+    return _mm512_scalef_ps(vf_fma(slope, vf_sub(x, n), value), n); /* takes n without its fraction */
 }
 
 /* The scores of one row as powers of two of its m, for the 64 keys of a tile, n > 0 of which are seen. Returns bits
