@@ -106,7 +106,7 @@ INLINE void amx_softmax(enum pn_kv_type type, struct pn_attn_part *part, uint16_
     PRAGMA_UNROLL
     for (int b = 0; b < TILE_VECS; b++)
         x[b] = _mm512_load_ps(s + 16 * b);
-    const __m512i signs = bf_logits(type, 0, s, x, part->m, n, t);
+    const __m512i signs = bf_logits(type, s, x, part->m, n, 0, t);
     if (t->first || _mm512_movepi32_mask(signs) != 0xffff)
         bf_raise(part, s, hd, t->first);
     bf_probs(type, 0, part, p, s, t);

@@ -230,6 +230,24 @@ INLINE struct pn_attn_part *bf_part(const struct bf_few *f, int row, size_t stri
     return (struct pn_attn_part *)(f->part + (size_t)row * stride);
 }
 
+/* Scores x leave the registers. whole: of tiles that all rows see to the end */
+INLINE void bf_put_scores(enum pn_kv_type type, int whole, int rows, struct bf_few *f, __m512 (*x)[TILE_VECS],
+                          size_t stride, int32_t hd, const int32_t *n, const struct bf_tile_kv *t)
+{
+    __m512i signs = _mm512_set1_epi32(-1);
+    PRAGMA_UNROLL
+    for (int i = 0; i < rows; i++) {
+        const float m = bf_part(f, i, stride)->m;
+        signs = _mm512_and_si512(signs, bf_logits(type, f->u[i], x[i], m, whole ? PN_ATTN_TILE : n[i], whole, t));
+    }
+    if (!t->first && _mm512_movepi32_mask(signs) == 0xffff)
+        return;
+    for (int i = 0; i < rows; i++) {
+        if (n[i] > 0)
+            bf_raise(bf_part(f, i, stride), f->u[i], hd, t->first);
+    }
+}
+
 /* The scores of f's rows; meanwhile the probabilities of the last ones, if any. */
 INLINE void bf_scores(enum pn_kv_type type, enum pn_kv_type form, int rows, struct bf_few *f, struct bf_few *last,
                       size_t stride, const uint16_t *q, int32_t hd, const int32_t *n, const struct bf_tile_kv *t)
@@ -273,21 +291,10 @@ INLINE void bf_scores(enum pn_kv_type type, enum pn_kv_type form, int rows, stru
                 bf_probs(type, half, bf_part(last, r, stride), last->p[r], last->u[r], t);
         }
     }
-    __m512i signs = _mm512_set1_epi32(-1);
-    if (t->whole) {
-        PRAGMA_UNROLL
-        for (int i = 0; i < rows; i++)
-            signs = _mm512_and_si512(signs, bf_logits(type, 1, f->u[i], x[i], bf_part(f, i, stride)->m, PN_ATTN_TILE, t));
-    } else {
-        PRAGMA_UNROLL
-        for (int i = 0; i < rows; i++)
-            signs = _mm512_and_si512(signs, bf_logits(type, 0, f->u[i], x[i], bf_part(f, i, stride)->m, n[i], t));
-    }
-    if (t->first || _mm512_movepi32_mask(signs) != 0xffff) {
-        for (int i = 0; i < rows; i++)
-            if (n[i] > 0)
-                bf_raise(bf_part(f, i, stride), f->u[i], hd, t->first);
-    }
+    if (t->whole)
+        bf_put_scores(type, 1, rows, f, x, stride, hd, n, t);
+    else
+        bf_put_scores(type, 0, rows, f, x, stride, hd, n, t);
 }
 
 /* o[rows][16 vecs] += p * v over the 64 keys; last: lanes of the last vector that exist; next: where the next

@@ -31,11 +31,10 @@ struct bf_tile_kv {
     const uint8_t *k, *v;
     size_t k_block, v_row;       /* bytes of 16 keys; of a pair of values */
     int32_t dims;                /* of a key, padded with zeros */
-    const float *vs;             /* at the tile's first key, or NULL */
+    const float *bias, *ks, *vs; /* at the tile's first key; scales: Q8 only; bias and ks in units of log2 e */
     const char *next_k, *next_v; /* to be fetched, or NULL */
     int first;                   /* the rows' first tile */
     int whole;                   /* all rows see all its keys */
-    float ks[PN_ATTN_TILE], bias[PN_ATTN_TILE]; /* scales (Q8) and what is added, in units of log2 e */
 };
 
 /* Dimensions are padded to whole groups of the key layout. */
@@ -140,7 +139,7 @@ INLINE __m512 bf_exp2(__m512 x)
 
 /* The scores of one row as powers of two of its m, for the 64 keys of a tile, n > 0 of which are seen. Returns bits
  * whose signs are all set where no key is above m. */
-INLINE __m512i bf_logits(enum pn_kv_type type, int whole, float *u, const __m512 *score, float m, int32_t n,
+INLINE __m512i bf_logits(enum pn_kv_type type, float *u, const __m512 *score, float m, int32_t n, int whole,
                          const struct bf_tile_kv *t)
 {
     const uint64_t seen = n >= PN_ATTN_TILE ? ~UINT64_C(0) : (UINT64_C(1) << n) - 1;
@@ -156,22 +155,17 @@ INLINE __m512i bf_logits(enum pn_kv_type type, int whole, float *u, const __m512
     return signs;
 }
 
-/* What t says of scales and bias; n keys of it are seen at all. */
-INLINE void bf_scales(enum pn_kv_type type, struct bf_tile_kv *t, const struct pn_kv_view *kv, int64_t first,
-                      const float *bias, int32_t n)
+/* y[64] = c * x, 0 from the nth on */
+INLINE void bf_scaled(float *y, const float *x, float c, int32_t n)
 {
     for (int b = 0; b < PN_ATTN_TILE; b += 16) {
         const __mmask16 m = n - b >= 16 ? 0xffff : n <= b ? 0 : first_n(n - b);
-        const vf x = bias == NULL ? vf_zero() : _mm512_maskz_loadu_ps(m, bias + first + b);
-        vf_store(t->bias + b, vf_mul(x, vf_set1(PN_EXP_LOG2E)));
-        if (type == PN_KV_Q8) /* see key_i8 */
-            vf_store(t->ks + b, vf_mul(vf_load(kv->ks + first + b), vf_set1(0x1p-24f * PN_EXP_LOG2E)));
+        vf_store(y + b, vf_mul(_mm512_maskz_loadu_ps(m, x + b), vf_set1(c)));
     }
-    t->vs = type == PN_KV_Q8 ? kv->vs + first : NULL;
 }
 
 /* Where a key is above m, or on the first tile: m becomes the largest score and BF_LEAD more. l, o and u follow. */
-INLINE void bf_raise(struct pn_attn_part *part, float *u, int32_t hd, int first)
+static __attribute__((noinline)) void bf_raise(struct pn_attn_part *part, float *u, int32_t hd, int first)
 {
     __m512 max = vf_load(u);
     for (int b = 1; b < TILE_VECS; b++)
@@ -224,6 +218,7 @@ INLINE void bf_tiles(enum pn_kv_type type, int direct, float *part, const uint16
     const size_t k_key = (size_t)(type == PN_KV_F16 ? hd : dims) * elem;
     const size_t v_key = (size_t)(type == PN_KV_Q8 ? dims : hd) * elem;
     const int64_t end = most_keys < key0 + PN_ATTN_CHUNK ? most_keys : key0 + PN_ATTN_CHUNK;
+    float tile_bias[PN_ATTN_TILE] = { 0 }, ks[PN_ATTN_TILE];
     int32_t n[BF_PASS], least_keys = INT32_MAX;
 
     for (int i = 0; i < rows; i++) {
@@ -236,11 +231,18 @@ INLINE void bf_tiles(enum pn_kv_type type, int direct, float *part, const uint16
                                 .k_block = 16 * k_key,
                                 .v_row = 2 * v_key,
                                 .dims = dims,
+                                .bias = tile_bias,
+                                .ks = ks,
                                 .first = first == key0,
                                 .whole = first + PN_ATTN_TILE <= least_keys };
         for (int i = 0; i < rows && !t.whole; i++)
             n[i] = visible(n_keys[i], first);
-        bf_scales(type, &t, kv, first, bias, visible(most_keys, first));
+        if (bias != NULL)
+            bf_scaled(tile_bias, bias + first, PN_EXP_LOG2E, visible(most_keys, first));
+        if (type == PN_KV_Q8) { /* 2^-24: see key_i8 */
+            bf_scaled(ks, kv->ks + first, 0x1p-24f * PN_EXP_LOG2E, PN_ATTN_TILE);
+            t.vs = kv->vs + first;
+        }
         if (first + PN_ATTN_TILE < most_keys) { /* the next chunk's, too */
             t.next_k = (const char *)t.k + PN_ATTN_TILE * k_key;
             t.next_v = (const char *)t.v + PN_ATTN_TILE * v_key;
