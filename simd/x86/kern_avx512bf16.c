@@ -230,7 +230,7 @@ INLINE struct pn_attn_part *bf_part(const struct bf_few *f, int row, size_t stri
     return (struct pn_attn_part *)(f->part + (size_t)row * stride);
 }
 
-/* Scores x leave the registers. whole: of tiles that all rows see to the end */
+/* The scores x of f's rows leave the registers. whole: all keys are seen */
 INLINE void bf_put_scores(enum pn_kv_type type, int whole, int rows, struct bf_few *f, __m512 (*x)[TILE_VECS],
                           size_t stride, int32_t hd, const int32_t *n, const struct bf_tile_kv *t)
 {
@@ -365,13 +365,13 @@ INLINE void bf_values_all(enum pn_kv_type type, int rows, float *o, size_t ldo, 
 #undef VALUES
 }
 
-/* bf_rows of a whole number of units of so many rows. Softmax does without the unit of VDPBF16PS for the most part;
- * so each unit's probabilities come between the steps of the next one's scores. */
+/* bf_rows of a whole number of units of so many rows. Few instructions of a softmax need the pipes of VDPBF16PS, but
+ * their chain is longer than what the processor keeps in flight; so a unit's probabilities come between the steps of
+ * the next one's scores. The next tile is fetched with the first unit. */
 INLINE void bf_units(enum pn_kv_type type, enum pn_kv_type form, int unit, int rows, float *part, size_t stride,
-                     const uint16_t *q, int32_t hd, const int32_t *n, const struct bf_tile_kv *tile)
+                     const uint16_t *q, int32_t hd, const int32_t *n, struct bf_tile_kv *t)
 {
     struct bf_few mem[2], *last = NULL;
-    struct bf_tile_kv t = *tile; /* the next one is fetched with the first unit */
     const size_t o = offsetof(struct pn_attn_part, o) / sizeof(float);
 
     for (int i = 0; i < rows; i += unit) {
@@ -379,35 +379,36 @@ INLINE void bf_units(enum pn_kv_type type, enum pn_kv_type form, int unit, int r
         int32_t most = 0;
         for (int r = 0; r < unit; r++)
             most |= n[i + r];
-        if (!t.whole && most == 0)
+        if (!t->whole && most == 0)
             continue;
         f->part = part + (size_t)i * stride;
-        bf_scores(type, form, unit, f, last, stride, q + i * PN_ATTN_BF16_HD, hd, n + i, &t);
-        t.next_k = NULL;
+        bf_scores(type, form, unit, f, last, stride, q + i * PN_ATTN_BF16_HD, hd, n + i, t);
+        t->next_k = NULL;
         if (last != NULL) {
-            bf_values_all(form, unit, last->part + o, stride, last->p[0], hd, &t);
-            t.next_v = NULL;
+            bf_values_all(form, unit, last->part + o, stride, last->p[0], hd, t);
+            t->next_v = NULL;
         }
         last = f;
     }
     if (last == NULL)
         return;
     for (int r = 0; r < unit; r++) {
-        bf_probs(type, 0, bf_part(last, r, stride), last->p[r], last->u[r], &t);
-        bf_probs(type, 1, bf_part(last, r, stride), last->p[r], last->u[r], &t);
+        bf_probs(type, 0, bf_part(last, r, stride), last->p[r], last->u[r], t);
+        bf_probs(type, 1, bf_part(last, r, stride), last->p[r], last->u[r], t);
     }
-    bf_values_all(form, unit, last->part + o, stride, last->p[0], hd, &t);
+    bf_values_all(form, unit, last->part + o, stride, last->p[0], hd, t);
 }
 
 INLINE void bf_rows(enum pn_kv_type type, enum pn_kv_type form, int rows, float *part, size_t stride,
-                    const uint16_t *q, int32_t hd, const int32_t *n, const struct bf_tile_kv *t)
+                    const uint16_t *q, int32_t hd, const int32_t *n, const struct bf_tile_kv *tile)
 {
+    struct bf_tile_kv t = *tile;
     const int whole = rows / ATTN_ROWS * ATTN_ROWS;
     if (whole > 0)
-        bf_units(type, form, ATTN_ROWS, whole, part, stride, q, hd, n, t);
+        bf_units(type, form, ATTN_ROWS, whole, part, stride, q, hd, n, &t);
     if (whole < rows)
         bf_units(type, form, 1, rows - whole, part + (size_t)whole * stride, stride,
-                 q + whole * PN_ATTN_BF16_HD, hd, n + whole, t);
+                 q + whole * PN_ATTN_BF16_HD, hd, n + whole, &t);
 }
 
 static uint64_t ISA(peak_bf16)(uint64_t iters)
