@@ -5,6 +5,9 @@
  * once per call, probabilities as they come. BF16 keys and values lie in pairs already; those of other types are
  * brought to that form a tile at a time, on the stack.
  *
+ * Three steps lead from scores to probabilities, so that a tier can put them where its products leave time:
+ * bf_logits(), then, for few tiles, bf_raise(), and bf_probs(). There is no maximum in them but in bf_raise().
+ *
  * The including file has x86_vf512.h, x86_math.h, x86_bf16.h and attn_tmpl.h before this one and defines
  *     BF_GRAIN         the rows of a pass are a multiple of it, or fewer than that
  *     bf_direct(type, rows, hd)   whether `rows` rows take keys and values as they lie in the cache, also of types
@@ -14,17 +17,12 @@
 #ifndef PN_X86_ATTN_BF16_H
 #define PN_X86_ATTN_BF16_H
 
-/* Scores and m are in units of log2 e while a call runs. */
-#define BF_LEAD 11.0f    /* of a new m before the largest score, so that few tiles need another */
-#define BF_UNSEEN -1e30f /* score of a key that a row does not see: p is 0 */
-#define BF_LN2 0x1.62e43p-1f
-#define BF_PASS 128 /* query rows at a time: 32 KiB of stack when rounded */
+#define BF_PASS 256 /* query rows at a time: 64 KiB of stack when rounded */
 
 /* Scores and m are in units of log2 e while a call runs. */
 #define BF_LEAD 11.0f    /* of a new m before the largest score, so that few tiles need another */
 #define BF_UNSEEN -1e30f /* score of a key that a row does not see: p is 0 */
 #define BF_LN2 0x1.62e43p-1f
-#define Q_ELEMS (128 * PN_ATTN_BF16_HD) /* of rounded queries at a time: 32 KiB of stack */
 
 /* A tile: `type` as it lies in the cache. */
 struct bf_tile_kv {
@@ -137,8 +135,8 @@ INLINE __m512 bf_exp2(__m512 x)
     return _mm512_scalef_ps(vf_fma(slope, vf_sub(x, n), value), n); /* takes n without its fraction */
 }
 
-/* The scores of one row as powers of two of its m, for the 64 keys of a tile, n > 0 of which are seen. Returns bits
- * whose signs are all set where no key is above m. */
+/* The scores of one row and the 64 keys of a tile become u, exponents of two relative to the row's m. n keys are seen;
+ * whole: all are. Returns bits whose signs are all set where no key is above m. */
 INLINE __m512i bf_logits(enum pn_kv_type type, float *u, const __m512 *score, float m, int32_t n, int whole,
                          const struct bf_tile_kv *t)
 {

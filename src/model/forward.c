@@ -204,13 +204,15 @@ static void add_block(struct rows *l, const struct pass *p, int32_t row0, int32_
     l->n_chunks += k->n_chunks;
 }
 
-/* Which rows take part where, cut into blocks of at most PN_ATTN_ROWS query rows per KV head. */
+/* Which rows take part where, cut into blocks of at most PN_ATTN_ROWS query rows per KV head, or half as many where
+ * there would be fewer than four blocks a thread. */
 static void plan(struct pass *p)
 {
     const struct pn_batch *b = p->b;
     struct pn_scratch *s = p->s;
     const int32_t group = p->m->hp.n_head / p->m->hp.n_kv_head;
-    const int32_t most = group < PN_ATTN_ROWS ? PN_ATTN_ROWS / group : 1;
+    const int few = b->n_rows * p->m->hp.n_head < 4 * s->n_threads * PN_ATTN_ROWS;
+    const int32_t block = few ? PN_ATTN_ROWS / 2 : PN_ATTN_ROWS, most = group < block ? block / group : 1;
     s->self.n = s->self.n_blocks = s->self.n_chunks = 0;
     s->attn.n = s->attn.n_blocks = s->attn.n_chunks = 0;
     s->mlp.n = 0;

@@ -263,7 +263,7 @@ bool pn_w8_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn_rows
 
 /* ---------------------------------------------------------------- attention over a KV store (attn.c) */
 
-#define PN_ATTN_ROWS 128 /* query rows per task, about */
+#define PN_ATTN_ROWS 256 /* query rows per task at most */
 
 /* Scratch of one thread. */
 struct pn_attn_scratch {
