@@ -286,7 +286,7 @@ static void test_tower(void **unused)
     struct puna_error err = {0};
     char from[2048], file[2048];
     uint8_t *picture = malloc(MOST);
-    puna_model *m;
+    puna_model *m = NULL;
     assert_non_null(picture);
     snprintf(from, sizeof from, "%s/models/demo/example.png", top ? top : ".");
     FILE *f = fopen(from, "rb");
