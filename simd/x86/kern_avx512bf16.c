@@ -367,7 +367,7 @@ INLINE void bf_values_all(enum pn_kv_type type, int rows, float *o, size_t ldo, 
 
 /* bf_rows of a whole number of units of so many rows. Few instructions of a softmax need the pipes of VDPBF16PS, but
  * their chain is longer than what the processor keeps in flight; so a unit's probabilities come between the steps of
- * the next one's scores. The next tile is fetched with the first unit. */
+ * the next one's scores. The next tile is fetched with the first unit of four and, of fewer rows, the first row. */
 INLINE void bf_units(enum pn_kv_type type, enum pn_kv_type form, int unit, int rows, float *part, size_t stride,
                      const uint16_t *q, int32_t hd, const int32_t *n, struct bf_tile_kv *t)
 {

@@ -21,7 +21,7 @@
 
 /* Scores and m are in units of log2 e while a call runs. */
 #define BF_LEAD 11.0f    /* of a new m before the largest score, so that few tiles need another */
-#define BF_UNSEEN -1e30f /* score of a key that a row does not see: p is 0 */
+#define BF_UNSEEN -0x1p127f /* score of a key that a row does not see, below all others: p is 0 */
 #define BF_LN2 0x1.62e43p-1f
 
 /* A tile: `type` as it lies in the cache. */

@@ -214,6 +214,8 @@ static __attribute__((noinline)) void mm_duo_q6_k(float *c, size_t ldc, const vo
                         fetch_lines((const uint8_t *)(c + (size_t)k * ldc + n0), NR / 16);
                 duos[mr - 3][it < 2](t[now], &ar, &plan, acc + (size_t)i * NR);
                 i += mr;
+                if (it > 0) /* both panels are unpacked */
+                    continue;
                 plan.row = rows_skip(plan.row, LANES, 0);
                 plan.to++;
                 plan.ahead += NR * block / 2;

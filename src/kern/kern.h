@@ -19,7 +19,7 @@
  *  3. Sizes. n, m, k, hd may be any value >= 1 that the formats allow (m == 0 and n == 0 are no-ops);
  *     odd sizes are the kernel's business.
  *  4. No aliasing between outputs and inputs unless said. No allocation, no global state, no printing.
- *     Scratch up to 128 KiB of stack is allowed.
+ *     Scratch up to 128 KiB of stack is allowed (when optimised).
  *  5. One call runs on one thread. Threads split the n rows of a weight (each output element is
  *     computed by one call), never k.
  */
@@ -195,7 +195,7 @@ struct pn_kern {
     /* Optional: the same for F16, BF16 and Q8 with bf16 products, hd up to PN_ATTN_BF16_HD; NULL: use attn. [close]
      * q, k, p (Q8: p * vs) and v are rounded to bf16, to nearest even (k and v of BF16 and Q8 are exact; denormals
      * may become zero); products are exact, sums f32 in an order that depends on hd alone; exp may be off by 2^-13,
-     * and m be larger than the largest score by up to 8. */
+     * and m be larger than the largest score by up to 8; scores relative to an earlier m are rounded once more. */
     void (*attn_bf16)(float *part, const float *q, size_t ldq, int32_t nq, const int32_t *n_keys,
                       const struct pn_kv_view *kv, int64_t key0, const float *bias);
     /* acc = acc merged with part (both one row): mn = max(ma, mp); l, o scaled by exp(m - mn) each

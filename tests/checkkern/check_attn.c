@@ -92,7 +92,7 @@ struct attention {
 };
 
 /* the last ones: several of the units that a kernel multiplies together, and of the blocks it takes at a time */
-static const int32_t nq_list[] = { 1, 2, 3, 4, 5, 8, 12, 16, 17, 20, 32, 33, 48, 100, 128, 150, 260 };
+static const int32_t nq_list[] = { 1, 2, 3, 4, 5, 8, 12, 16, 17, 20, 32, 33, 48, 100, 128, 150, 257, 260, 515 };
 
 static struct attention pick_attention(struct ck *ck, enum pn_kv_type type, int32_t round)
 {
@@ -136,9 +136,11 @@ static struct attention pick_attention(struct ck *ck, enum pn_kv_type type, int3
     }
     a.bias = NULL;
     if (ck_range(ck, 0, 2) == 0) {
+        /* now and then, steeply up or down: each tile is far from the one before */
+        const float slope = ck_range(ck, 0, 3) ? 0.0f : ck_uniform(ck, -1.0f, 1.0f);
         a.bias = ck_place(ck, CK_C, (size_t)a.cap * sizeof(float), 4);
         for (int64_t j = 0; j < a.cap; j++)
-            a.bias[j] = j % 5 == 0 ? ck_uniform(ck, 0.0f, 4.0f) : 0.0f;
+            a.bias[j] = slope * (float)(j - a.key0) + (j % 5 == 0 ? ck_uniform(ck, 0.0f, 4.0f) : 0.0f);
     }
     a.stride = pn_attn_part_floats(hd);
     a.part = ck_place(ck, CK_OUT, (size_t)a.nq * a.stride * sizeof(float), 4);
@@ -229,6 +231,16 @@ static bool close_row(struct ck *ck, const struct attention *a, int32_t i, const
     }
     for (int64_t j = a->key0; j < end; j++)
         sum += s[j - a->key0] = exp(s[j - a->key0] - max);
+    /* m and l, which merging needs: the same sum, whatever m is */
+    const struct pn_attn_part *part = (const struct pn_attn_part *)(a->part + (size_t)i * a->stride);
+    double l = 0;
+    for (int lane = 0; lane < 16; lane++)
+        l += (double)part->l[lane];
+    const double slack = 4 * error + 1e-5 + 1e-6 * fabs(max), m = (double)part->m;
+    if (end <= a->key0 ? !(m == -INFINITY && l == 0) : !(m >= max - slack && m <= max + 8 + slack))
+        return ck_fail(ck, "row %d: m %.9g, l %.9g, largest score %.9g", i, m, l, max);
+    if (end > a->key0 && !(fabs(log(l) + m - max - log(sum)) <= 0x1.2p-13 + slack))
+        return ck_fail(ck, "row %d: m %.9g, l %.9g, expected %.9g above %.9g", i, m, l, sum, max);
     for (int32_t d = 0; d < hd; d++) {
         double o = 0, magnitude = 0;
         for (int64_t j = a->key0; j < end; j++) {

@@ -127,7 +127,9 @@ static struct product pick_product(struct ck *ck, int32_t m, int32_t round)
     do {
         p.n = ck_pick(ck, n_list, LIST_LEN(n_list));
     } while ((int64_t)p.m * p.n > 10000 / (round == 0 ? 1 : 4));
-    p.k = pick_k(ck, type, p.m, p.n, limit);
+    if (round == 1 && m >= 8 && m <= 16)
+        p.n = 100; /* several tiles, one after another, and a rest */
+    p.k = round == 1 && m >= 8 && m <= 16 ? 768 : pick_k(ck, type, p.m, p.n, limit);
     p.row_bytes = pn_row_bytes(type, p.k);
     if (ck_range(ck, 0, 3) == 0) /* columns 0..k-1 of a wider matrix */
         p.row_bytes += pn_type_info(type)->block_bytes;
