@@ -63,7 +63,8 @@ static void team(struct pn_team *t, void *arg)
 static float *product(const struct pn_weight *w, const float *x, const struct pn_norm *norm,
                       const struct pn_w8_rule *rule, int threads, bool *good)
 {
-    struct run r = {.mm = {.kern = &kern}, .rows = {x, NULL, M, K}, .norm = norm, .rule = rule};
+    static float no_adapters;
+    struct run r = {.mm = {.kern = &kern, .lora = &no_adapters}, .rows = {x, NULL, M, K}, .norm = norm, .rule = rule};
     float *floats = malloc(sizeof(float) * (M * K + 2 * M + 4 * K + PN_W8_REDO * K));
     uint8_t *forms = NULL, *redo = NULL, *copy = NULL;
     assert_non_null(floats);
