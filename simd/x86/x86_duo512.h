@@ -42,14 +42,7 @@ INLINE vi duo_columns(struct columns *c, vi *lower, int i)
     }
     const int h = i / 6, k = i % 6;
     if (k < 4) {
-        const int r = 8 * h + k;
-        const vi v = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)row_at(&c->rs, r)));
-        z[k] = _mm512_inserti64x4(v, _mm256_loadu_si256((const void *)row_at(&c->rs, r + 4)), 1);
-        if (k & 1) {
-            const vi even = z[k - 1], odd = z[k];
-            z[k - 1] = _mm512_unpacklo_epi32(even, odd);
-            z[k] = _mm512_unpackhi_epi32(even, odd);
-        }
+        columns_load(c, z, k, 8 * h + k);
     } else {
         const vi x = z[k - 4], y = z[k - 2];
         z[k - 4] = _mm512_unpacklo_epi64(x, y);

@@ -115,19 +115,23 @@ INLINE void columns_begin(struct columns *c, rows_t row, size_t at)
 {
     c->rs = row_steps(row, at);
 }
+/* z[k]: rows r and, in the upper half, r + 4. After the second of two, k odd, their columns are interleaved. */
+INLINE void columns_load(const struct columns *c, vi *z, int k, int r)
+{
+    const __m512i v = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)row_at(&c->rs, r)));
+    z[k] = _mm512_inserti64x4(v, _mm256_loadu_si256((const void *)row_at(&c->rs, r + 4)), 1);
+    if (k & 1) {
+        const vi even = z[k - 1], odd = z[k];
+        z[k - 1] = _mm512_unpacklo_epi32(even, odd);
+        z[k] = _mm512_unpackhi_epi32(even, odd);
+    }
+}
 /* i = 0, 1, .. 15, a constant */
 INLINE void columns_step(struct columns *c, int i)
 {
     vi *z = c->z;
-    if (i < 8) { /* z[4h + r]: row 8h + r and, in the upper half, row 8h + r + 4 */
-        const int r = 2 * (i & 4) + (i & 3);
-        const __m512i v = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)row_at(&c->rs, r)));
-        z[i] = _mm512_inserti64x4(v, _mm256_loadu_si256((const void *)row_at(&c->rs, r + 4)), 1);
-        if (i & 1) {
-            const vi even = z[i - 1], odd = z[i];
-            z[i - 1] = _mm512_unpacklo_epi32(even, odd);
-            z[i] = _mm512_unpackhi_epi32(even, odd);
-        }
+    if (i < 8) { /* z[4h + r]: row 8h + r and row 8h + r + 4 */
+        columns_load(c, z, i, 2 * (i & 4) + (i & 3));
     } else if (i < 12) { /* z[4h + ..]: of rows 8h .., columns j (128-bit lanes 0, 2) and 4 + j (1, 3); j: 0, 2, 1, 3 */
         const int k = 2 * (i & 2) + (i & 1);
         const vi x = z[k], y = z[k + 2];
