@@ -14,8 +14,7 @@
 
 /* The part of a ceiling that products reach, by the format of the weights, since unpacking them is what stands
  * between: prefill and the vision encoder of the multiply-add peak (int8 for blocks and, in most tiers, float towers;
- * bf16 or f32 for the others),
- * decode of the read bandwidth.
+ * bf16 or f32 for the others), decode of the read bandwidth.
  * Measured on 2026-11-22, Zen 5 virtual cores, avx512bf16 tier, commit a989505, layers of 1b, prompts of 256 tokens.
  * prefill: operations per CPU second of one thread, the difference between two prompts, of the best of nine peaks:
  *   Q8_0 0.71, Q4_K_M 0.66, IQ4_XS 0.64, Q2_K 0.62, Q6_K 0.60, Q4_0 0.59.
@@ -54,6 +53,11 @@ static bool of_tower(const struct pn_out_tensor *t)
     return t->role == PN_ROLE_VISION && strncmp(t->name, "mm.", 3) != 0;
 }
 
+static bool is_amx(const struct pn_kern *k)
+{
+    return strcmp(k->tier, pn_tier_name(PN_TIER_AMX)) == 0;
+}
+
 static struct cost cost_of(const struct pn_out_tensor *t, const struct pn_kern *k, const struct puna_ceilings *c)
 {
     const bool is_float = pn_type_info(t->type)->block_elems == 1;
@@ -64,7 +68,7 @@ static struct cost cost_of(const struct pn_out_tensor *t, const struct pn_kern *
             f = fractions[i];
     if (is_float && !copied && !k->mm_bf16[t->type])
         f.prefill = 0.59f;
-    if (strcmp(k->tier, pn_tier_name(PN_TIER_AMX)) == 0)
+    if (is_amx(k))
         f.prefill = AMX_PERCENT / 100.0f;
     double peak = copied || (!is_float && !k->prefer_f32) ? c->int8_gops
                   : k->mm_bf16[t->type]                   ? c->bf16_gops
@@ -116,7 +120,7 @@ static double picture_seconds(const struct pn_model *m, const struct times *s, c
     const double tokens = (double)hp->v_tiles * (m->vision->n_pos + (m->vision->n_pad ? 1 : 0));
     const double layers = hp->v_layer + hp->v_global;
     const double attention = layers * 2.0 * tokens * tokens * hp->v_dim;
-    const double part = strcmp(m->kern.tier, pn_tier_name(PN_TIER_AMX)) == 0 ? AMX_PERCENT / 100.0 : ATTENTION;
+    const double part = is_amx(&m->kern) ? AMX_PERCENT / 100.0 : ATTENTION;
     const double peak = m->kern.attn_bf16 && c->bf16_gops > 0 ? c->bf16_gops : c->f32_gops;
     return tokens * s->vision + (peak > 0 ? 2e-9 * attention / (peak * part) : 0) +
            (double)hp->v_tiles * m->vision->n_pos * s->outputs;

@@ -257,7 +257,8 @@ struct pn_w8_in {
     int32_t redo_rows[PN_W8_REDO];
 };
 /* Rows (without an index) normalised and in int8, and whether they can be multiplied so: false in all threads or none,
- * and then *out is of no use. forms: what the float weights want. Ends with a barrier. */
+ * and then out->in.x, the rows normalised, is all that is of use. forms: what the float weights want. Ends with a
+ * barrier. */
 bool pn_w8_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn_rows *rows, const struct pn_norm *norm,
                  const struct pn_w8_rule *rule, int forms, const struct pn_w8_mem *mem, struct pn_w8_in *out);
 

@@ -317,10 +317,12 @@ static const struct pn_vlayer *stage_rows(struct enc *e, struct pn_team *t, cons
     const struct pn_norm ln = {r->ln_w ? r->ln_w->v : NULL, r->ln_b ? r->ln_b->v : NULL, e->m->hp.v_eps};
     const struct pn_w8_mem mem = {e->xn,   e->forms,      e->centre, e->noise,
                                   e->redo, e->redo_forms, e->thread[t->tid].row};
-    if (copied &&
-        pn_w8_stage(&e->mm, t, &rows, r->ln_w ? &ln : NULL, r->rule, forms & ~PN_FORM_INT8, &mem, out))
+    if (!copied)
+        out->in = stage(e, t, r->x, r->m, r->k, r->ln_w, r->ln_b, forms);
+    else if (pn_w8_stage(&e->mm, t, &rows, r->ln_w ? &ln : NULL, r->rule, forms & ~PN_FORM_INT8, &mem, out))
         return w8;
-    out->in = stage(e, t, r->x, r->m, r->k, r->ln_w, r->ln_b, forms);
+    else /* normalised they are */
+        out->in = stage(e, t, out->in.x, r->m, r->k, NULL, NULL, forms);
     return l;
 }
 

@@ -192,7 +192,7 @@ bool pn_w8_stage(const struct pn_mm *mm, struct pn_team *t, const struct pn_rows
     for (pn_step(t); (i = pn_next(t)) < out->redo.m;) {
         memcpy(mem->redo + (size_t)i * (size_t)k, in->x + (size_t)out->redo_rows[i] * (size_t)k,
                (size_t)k * sizeof(float));
-        pn_prepare(mm, &out->redo, (int32_t)i, 1, 0, (k + PN_QK - 1) / PN_QK);
+        pn_prepare(mm, &out->redo, (int32_t)i, 1, 0, in->act.nb);
     }
     pn_barrier(t);
     return true;
