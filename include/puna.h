@@ -403,8 +403,15 @@ PUNA_API const char *puna_tier(int i, int *built, int *usable);
 /* The tier that a model opened with this params.cpu uses: the one of that name, or for NULL or "" PUNA_CPU's from the
  * environment or else the best. NULL, and err says why, where there is none of that name here. */
 PUNA_API const char *puna_tier_chosen(const char *cpu, struct puna_error *err);
-/* Kernel chosen for slot i = 0, 1, ... of a tier (as above): slot name and kernel's tier; 0, or -1 at the end. */
-PUNA_API int puna_kernel_slot(const char *tier, int i, const char **slot, const char **kernel_tier);
+/* The kernel in slot i = 0, 1, ... of a tier's table (as above); 0, or -1 at the end. */
+struct puna_kernel {
+    size_t size;        /* sizeof(struct puna_kernel): set it before the call */
+    const char *slot;   /* "mm_q4_k" */
+    const char *tier;   /* the tier whose kernel it is; NULL: there is none, and the rest is 0 */
+    const char *packer; /* a product: the slot that packs activations for it; NULL: it takes them as they are */
+    int tile_m, tile_n; /* a product: rows of activations by rows of weights of its register tile; 0: a library's */
+};
+PUNA_API int puna_kernel_slot(const char *tier, int i, struct puna_kernel *out);
 /* CPUs this process may run on (affinity and cgroup quota), and what `threads = 0` resolves to. */
 PUNA_API int puna_cpu_count(void);
 /* Measured ceilings of this machine with `threads` threads and the instructions of a tier (as above), about a second

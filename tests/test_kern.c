@@ -105,7 +105,7 @@ static void test_products(void **state)
             fill(w, n_cols);
             pn_quantize_row(types[t], rows + (size_t)j * row_bytes, w, n_cols, NULL);
         }
-        k.mm_f32[types[t]](&c[0][0], N, rows, row_bytes, N, n_cols, &x[0][0], K_MAX, M);
+        k.mm_f32[types[t]].run(&c[0][0], N, rows, row_bytes, N, n_cols, &x[0][0], K_MAX, M);
 
         struct pn_act a;
         void *buf = aligned_alloc(64, pn_act_bytes(M, n_cols));
@@ -114,7 +114,7 @@ static void test_products(void **state)
         for (int i = 0; i < M; i++)
             k.quant_act(&a, i, x[i]);
         if (block > 1)
-            k.mm[types[t]](&cq[0][0], N, rows, row_bytes, N, &a, 0, M);
+            k.mm[types[t]].run(&cq[0][0], N, rows, row_bytes, N, &a, 0, M);
 
         for (int j = 0; j < N; j++) {
             k.dequant[types[t]](w, rows + (size_t)j * row_bytes, n_cols);
@@ -439,17 +439,22 @@ static void test_tiers(void **state)
     assert_int_equal(unsetenv("PUNA_CPU"), 0);
     assert_int_equal(pn_kern_select(&t, NULL, &err), 0);
 
-    const char *slot, *tier;
-    int n = 0, blas = 0, scalar = 0, empty = 0;
-    for (; pn_kern_slot("openblas", n, &slot, &tier) == 0; n++) {
-        blas += tier != NULL && strcmp(tier, "openblas") == 0;
-        scalar += tier != NULL && strcmp(tier, "scalar") == 0;
-        empty += tier == NULL;
+    struct pn_kern_slot slot;
+    int n = 0, blas = 0, scalar = 0, empty = 0, tiles = 0, packed = 0;
+    for (; pn_kern_slot("openblas", n, &slot) == 0; n++) {
+        blas += slot.tier != NULL && strcmp(slot.tier, "openblas") == 0;
+        scalar += slot.tier != NULL && strcmp(slot.tier, "scalar") == 0;
+        empty += slot.tier == NULL;
+        tiles += slot.tile.m == 1 && slot.tile.n == 1;
+        packed += slot.packer != NULL && strcmp(slot.packer, "quant_act") == 0;
+        assert_true(slot.tile.m > 0 || slot.packer == NULL);
     }
     assert_int_equal(blas, 15); /* mm_f32 of every type */
     assert_int_equal(scalar, 44);
     assert_int_equal(empty, 7); /* mm_bf16 of three types, round_act, attn_bf16, peak_int8, peak_bf16 */
-    assert_int_equal(pn_kern_slot("avx9000", 0, &slot, &tier), -1);
+    assert_int_equal(tiles, 12); /* mm of twelve types; those of mm_f32 are the library's */
+    assert_int_equal(packed, 12);
+    assert_int_equal(pn_kern_slot("avx9000", 0, &slot), -1);
 }
 
 /* ---- CPU count ---- */

@@ -15,6 +15,7 @@
 #define BF_M 48
 #define BF_N 64
 #define BF_NP 4 /* pairs of activation rows of a tile, at most */
+#define BF_NR 8 /* weight rows of a tile */
 
 typedef vf load16_fn(const uint8_t *p);
 
@@ -110,7 +111,7 @@ static __attribute__((noinline)) void bf_tile_1(float *c, const uint16_t *w, con
 INLINE void bf_body(load16_fn *load, size_t elem, float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
                     const struct pn_act16 *a)
 {
-    uint16_t wp[8 * BF_KC] __attribute__((aligned(64)));
+    uint16_t wp[BF_NR * BF_KC] __attribute__((aligned(64)));
     float acc[BF_M * BF_N] __attribute__((aligned(64)));
     const size_t x_block = (size_t)a->rows * PN_ACT16_COLS;
     memset(wp, 0, sizeof wp); /* rows past n: their sums are not used */
@@ -123,8 +124,8 @@ INLINE void bf_body(load16_fn *load, size_t elem, float *c, size_t ldc, const vo
                 const int32_t blocks = a->nb - b < BF_BLOCKS ? a->nb - b : BF_BLOCKS, k0 = b * PN_ACT16_COLS;
                 const int32_t kp = blocks * PN_ACT16_COLS, kn = a->k - k0 < kp ? a->k - k0 : kp;
                 const uint16_t *x = a->x + (size_t)b * x_block + (size_t)mc * PN_ACT16_COLS;
-                for (int32_t j = 0; j < nn; j += 8) {
-                    for (int32_t r = j; r < j + 8 && r < nn; r++)
+                for (int32_t j = 0; j < nn; j += BF_NR) {
+                    for (int32_t r = j; r < j + BF_NR && r < nn; r++)
                         bf_pack_row(load, elem, wp + 4 * (r - j), 32,
                                     (const uint8_t *)w + (size_t)(n0 + r) * row_bytes + (size_t)k0 * elem, kn, kp);
                     for (int32_t t = 0, np; t < pairs; t += np) {

@@ -508,18 +508,19 @@ INLINE void gemm_body(weights_fn *weights, factors_fn *factors, tile_fn *const *
     MM(q5_1, F32_32_MIN, 8)
 #define FILL_MM(k)                                                                                \
     do {                                                                                          \
-        (k)->mm[PN_Q4_K] = mm_q4_k;                                                               \
-        (k)->mm[PN_Q5_K] = mm_q5_k;                                                               \
-        (k)->mm[PN_Q6_K] = mm_q6_k;                                                               \
-        (k)->mm[PN_Q3_K] = mm_q3_k;                                                               \
-        (k)->mm[PN_Q2_K] = mm_q2_k;                                                               \
-        (k)->mm[PN_IQ4_XS] = mm_iq4_xs;                                                           \
-        (k)->mm[PN_Q8_0] = mm_q8_0;                                                               \
-        (k)->mm[PN_Q4_0] = mm_q4_0;                                                               \
-        (k)->mm[PN_Q5_0] = mm_q5_0;                                                               \
-        (k)->mm[PN_IQ4_NL] = mm_iq4_nl;                                                           \
-        (k)->mm[PN_Q4_1] = mm_q4_1;                                                               \
-        (k)->mm[PN_Q5_1] = mm_q5_1;                                                               \
+        const struct pn_tile tile = { MR, PANEL };                                                \
+        (k)->mm[PN_Q4_K] = (struct pn_kern_mm){ mm_q4_k, tile };                                  \
+        (k)->mm[PN_Q5_K] = (struct pn_kern_mm){ mm_q5_k, tile };                                  \
+        (k)->mm[PN_Q6_K] = (struct pn_kern_mm){ mm_q6_k, tile };                                  \
+        (k)->mm[PN_Q3_K] = (struct pn_kern_mm){ mm_q3_k, tile };                                  \
+        (k)->mm[PN_Q2_K] = (struct pn_kern_mm){ mm_q2_k, tile };                                  \
+        (k)->mm[PN_IQ4_XS] = (struct pn_kern_mm){ mm_iq4_xs, tile };                              \
+        (k)->mm[PN_Q8_0] = (struct pn_kern_mm){ mm_q8_0, tile };                                  \
+        (k)->mm[PN_Q4_0] = (struct pn_kern_mm){ mm_q4_0, tile };                                  \
+        (k)->mm[PN_Q5_0] = (struct pn_kern_mm){ mm_q5_0, tile };                                  \
+        (k)->mm[PN_IQ4_NL] = (struct pn_kern_mm){ mm_iq4_nl, tile };                              \
+        (k)->mm[PN_Q4_1] = (struct pn_kern_mm){ mm_q4_1, tile };                                  \
+        (k)->mm[PN_Q5_1] = (struct pn_kern_mm){ mm_q5_1, tile };                                  \
     } while (0)
 
 #endif

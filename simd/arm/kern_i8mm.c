@@ -62,11 +62,12 @@ static uint64_t peak_bf16(uint64_t iters)
 
 void pn_kern_init_i8mm(struct pn_kern *k)
 {
+    const struct pn_tile bf16_tile = { 2 * BF_NP, BF_NR };
     FILL_MM(k);
     k->round_act = round_act;
-    k->mm_bf16[PN_F32] = mm_bf16_f32;
-    k->mm_bf16[PN_F16] = mm_bf16_f16;
-    k->mm_bf16[PN_BF16] = mm_bf16_bf16;
+    k->mm_bf16[PN_F32] = (struct pn_kern_mm_bf16){ mm_bf16_f32, bf16_tile };
+    k->mm_bf16[PN_F16] = (struct pn_kern_mm_bf16){ mm_bf16_f16, bf16_tile };
+    k->mm_bf16[PN_BF16] = (struct pn_kern_mm_bf16){ mm_bf16_bf16, bf16_tile };
     k->peak_int8 = peak_int8;
     k->peak_bf16 = peak_bf16;
 }

@@ -66,7 +66,7 @@ void pn_kern_init_neon(struct pn_kern *k)
 {
 #define TYPED(id, type)                                                                           \
     k->dequant[id] = dequant_##type;                                                              \
-    k->mm_f32[id] = mm_f32_##type
+    k->mm_f32[id] = (struct pn_kern_mm_f32){ mm_f32_##type, { MMF_MX, MMF_NW } }
     TYPED(PN_F32, f32);
     TYPED(PN_F16, f16);
     TYPED(PN_BF16, bf16);

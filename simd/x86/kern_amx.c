@@ -588,11 +588,12 @@ void pn_kern_init_amx_model(struct pn_kern *k)
 void pn_kern_init_amx(struct pn_kern *k)
 #endif
 {
-    FILL_MM()
+    const struct pn_tile bf16_tile = { MR, LANES };
+    FILL_MM(MR, LANES);
     k->prefer_int8 = 0; /* bf16 tiles are as fast, since there are no scales, and more exact */
-    k->mm_bf16[PN_BF16] = ISA(mm_bf16_bf16);
-    k->mm_bf16[PN_F16] = ISA(mm_bf16_f16);
-    k->mm_bf16[PN_F32] = ISA(mm_bf16_f32);
+    k->mm_bf16[PN_BF16] = (struct pn_kern_mm_bf16){ ISA(mm_bf16_bf16), bf16_tile };
+    k->mm_bf16[PN_F16] = (struct pn_kern_mm_bf16){ ISA(mm_bf16_f16), bf16_tile };
+    k->mm_bf16[PN_F32] = (struct pn_kern_mm_bf16){ ISA(mm_bf16_f32), bf16_tile };
     k->attn_bf16 = ISA(attn_bf16);
     k->peak_int8 = ISA(peak_int8);
     k->peak_bf16 = ISA(peak_bf16);

@@ -66,7 +66,7 @@ static uint64_t ISA(peak_int8)(uint64_t iters)
 void pn_kern_init_avx2(struct pn_kern *k)
 {
     fill_f32_slots(k);
-    FILL_MM()
+    FILL_MM(MR, NR);
     k->resize_across = ISA(resize_across);
     k->resize_down = ISA(resize_down);
     k->prefer_int8 = 1;

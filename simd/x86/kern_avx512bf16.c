@@ -434,10 +434,11 @@ static uint64_t ISA(peak_bf16)(uint64_t iters)
 
 void pn_kern_init_avx512bf16(struct pn_kern *k)
 {
+    const struct pn_tile bf16_tile = { BF_MR, 2 * LANES };
     k->round_act = ISA(round_act);
-    k->mm_bf16[PN_BF16] = ISA(mm_bf16_bf16);
-    k->mm_bf16[PN_F16] = ISA(mm_bf16_f16);
-    k->mm_bf16[PN_F32] = ISA(mm_bf16_f32);
+    k->mm_bf16[PN_BF16] = (struct pn_kern_mm_bf16){ ISA(mm_bf16_bf16), bf16_tile };
+    k->mm_bf16[PN_F16] = (struct pn_kern_mm_bf16){ ISA(mm_bf16_f16), bf16_tile };
+    k->mm_bf16[PN_F32] = (struct pn_kern_mm_bf16){ ISA(mm_bf16_f32), bf16_tile };
     k->attn_bf16 = ISA(attn_bf16);
     k->peak_bf16 = ISA(peak_bf16);
 }

@@ -274,7 +274,7 @@ static uint64_t ISA(peak_int8)(uint64_t iters)
 
 void pn_kern_init_avx512vnni(struct pn_kern *k)
 {
-    FILL_MM()
+    FILL_MM(MR, NR);
     k->prefer_int8 = 1;
     k->peak_int8 = ISA(peak_int8);
 }

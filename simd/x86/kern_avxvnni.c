@@ -53,6 +53,6 @@ static uint64_t ISA(peak_int8)(uint64_t iters)
 
 void pn_kern_init_avxvnni(struct pn_kern *k)
 {
-    FILL_MM()
+    FILL_MM(MR, NR);
     k->peak_int8 = ISA(peak_int8);
 }

@@ -158,7 +158,7 @@ typedef void row_fn(float *c, size_t ldc, const void *w, size_t row_bytes, int32
  * together be more than the contract allows. */
 #define MM_TILES(type, tiles, offset, blocks) MM_AS(mm_tiles_##type, type, tiles, offset, blocks)
 
-/* Used after the MM() of all twelve types: type, function. */
+/* Used after the MM() of all twelve types: type, function. FILL_MM: into table k, with their register tile. */
 #define MM_LIST(X)                                                                                 \
     X(PN_Q4_K, ISA(mm_q4_k))                                                                       \
     X(PN_Q5_K, ISA(mm_q5_k))                                                                       \
@@ -172,8 +172,12 @@ typedef void row_fn(float *c, size_t ldc, const void *w, size_t row_bytes, int32
     X(PN_IQ4_NL, ISA(mm_iq4_nl))                                                                   \
     X(PN_Q4_1, ISA(mm_q4_1))                                                                       \
     X(PN_Q5_1, ISA(mm_q5_1))
-#define FILL_ONE(type, function) k->mm[type] = function;
 #define LIST_ONE(type, function) [type] = function,
-#define FILL_MM() MM_LIST(FILL_ONE)
+#define FILL_ONE(type, function) k->mm[type] = (struct pn_kern_mm){ function, tile };
+#define FILL_MM(tile_m, tile_n)                                                                    \
+    do {                                                                                           \
+        const struct pn_tile tile = { tile_m, tile_n };                                            \
+        MM_LIST(FILL_ONE)                                                                          \
+    } while (0)
 
 #endif

@@ -35,7 +35,7 @@ static inline void fill_f32_slots(struct pn_kern *k)
 {
 #define TYPED(id, type)                                                                            \
     k->dequant[id] = ISA(dequant_##type);                                                          \
-    k->mm_f32[id] = ISA(mm_f32_##type)
+    k->mm_f32[id] = (struct pn_kern_mm_f32){ ISA(mm_f32_##type), { MMF_MX, MMF_NW } }
     TYPED(PN_F32, f32);
     TYPED(PN_F16, f16);
     TYPED(PN_BF16, bf16);

@@ -66,12 +66,12 @@ static struct cost cost_of(const struct pn_out_tensor *t, const struct pn_kern *
     for (size_t i = 0; i < sizeof fractions / sizeof *fractions; i++)
         if (fractions[i].type == (copied ? PN_Q8_0 : t->type))
             f = fractions[i];
-    if (is_float && !copied && !k->mm_bf16[t->type])
+    if (is_float && !copied && !k->mm_bf16[t->type].run)
         f.prefill = 0.59f;
     if (is_amx(k))
         f.prefill = AMX_PERCENT / 100.0f;
     double peak = copied || (!is_float && !k->prefer_f32) ? c->int8_gops
-                  : k->mm_bf16[t->type]                   ? c->bf16_gops
+                  : k->mm_bf16[t->type].run               ? c->bf16_gops
                                                           : c->f32_gops;
     if (!(peak > 0))
         peak = c->f32_gops;

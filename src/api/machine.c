@@ -72,9 +72,15 @@ const char *puna_tier_chosen(const char *cpu, struct puna_error *err)
     return pn_kern_select(&k, cpu, err) == PUNA_OK ? k.tier : NULL;
 }
 
-int puna_kernel_slot(const char *tier, int i, const char **slot, const char **kernel_tier)
+int puna_kernel_slot(const char *tier, int i, struct puna_kernel *out)
 {
-    return pn_kern_slot(tier, i, slot, kernel_tier);
+    struct pn_kern_slot s;
+    if (pn_kern_slot(tier, i, &s))
+        return -1;
+    const struct puna_kernel k = {.slot = s.name, .tier = s.tier, .packer = s.packer, .tile_m = s.tile.m,
+                                  .tile_n = s.tile.n};
+    PN_GIVE(out, out->size, k);
+    return 0;
 }
 
 int puna_cpu_count(void)

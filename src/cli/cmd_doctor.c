@@ -126,10 +126,15 @@ static void print_text(const struct doctor_settings *s, int threads, const char 
                !built ? "not built" : usable ? "usable" : "built, but not on this CPU",
                strcmp(t, tier) == 0 ? ", chosen" : "");
 
-    printf("\nKernels chosen\n");
-    const char *slot, *kernel;
-    for (int i = 0; puna_kernel_slot(s->cpu, i, &slot, &kernel) == 0; i++)
-        printf("  %-20s %s\n", slot, kernel != NULL ? kernel : "-");
+    printf("\nKernels chosen (products: register tile, activations x weights, and what packs the activations)\n");
+    struct puna_kernel k = { .size = sizeof(k) };
+    for (int i = 0; puna_kernel_slot(s->cpu, i, &k) == 0; i++) {
+        if (k.tile_m == 0)
+            printf("  %-20s %s\n", k.slot, k.tier != NULL ? k.tier : "-");
+        else
+            printf("  %-20s %-12s %d x %d%s%s\n", k.slot, k.tier, k.tile_m, k.tile_n,
+                   k.packer != NULL ? ", " : "", k.packer != NULL ? k.packer : "");
+    }
 
     if (!s->quick) {
         printf("\nMeasured with %d thread%s\n  memory, sequential read  %8.1f GB/s\n", threads,
@@ -164,27 +169,32 @@ static json_t *report(const struct doctor_settings *s, int threads, const char *
 {
     char name[256];
     cpu_name(name, sizeof(name));
-    json_t *tiers = json_array(), *slots = json_object(), *caches = json_array();
-    const char *t, *slot, *kernel;
+    json_t *tiers = json_array(), *slots = json_object(), *products = json_object(), *caches = json_array();
+    const char *t;
     int built, usable;
     for (int i = 0; (t = puna_tier(i, &built, &usable)) != NULL; i++)
         json_array_append_new(tiers, json_pack("{s:s, s:b, s:b}", "name", t, "built", built,
                                                "usable", usable));
-    for (int i = 0; puna_kernel_slot(s->cpu, i, &slot, &kernel) == 0; i++)
-        json_object_set_new(slots, slot, kernel != NULL ? json_string(kernel) : json_null());
+    struct puna_kernel k = { .size = sizeof(k) };
+    for (int i = 0; puna_kernel_slot(s->cpu, i, &k) == 0; i++) {
+        json_object_set_new(slots, k.slot, k.tier != NULL ? json_string(k.tier) : json_null());
+        if (k.tile_m > 0)
+            json_object_set_new(products, k.slot,
+                                json_pack("{s:[i, i], s:s?}", "tile", k.tile_m, k.tile_n, "packer", k.packer));
+    }
     struct cache found[MAX_CACHES];
     const int n = find_caches(found);
     for (int i = 0; i < n; i++)
         json_array_append_new(caches, json_pack("{s:i, s:s, s:s, s:s}", "level", found[i].level,
                                                 "type", found[i].type, "size", found[i].size,
                                                 "shared_by", found[i].shared_by));
-    json_t *j = json_pack("{s:s, s:s, s:o, s:I, s:i, s:f, s:o, s:s, s:o, s:o, s:{s:i, s:s}}",
+    json_t *j = json_pack("{s:s, s:s, s:o, s:I, s:i, s:f, s:o, s:s, s:o, s:o, s:o, s:{s:i, s:s}}",
                           "version", puna_version(), "build", puna_build_info(), "cpu",
                           json_lossy(name, strlen(name)), "cpus_online",
                           (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "cpus_usable",
                           puna_cpu_count(), "memory_bytes", memory_bytes(), "caches", caches, "tier",
-                          tier, "tiers", tiers, "kernels", slots, "recommended", "threads",
-                          puna_cpu_count(), "kv_type", "f16");
+                          tier, "tiers", tiers, "kernels", slots, "products", products, "recommended",
+                          "threads", puna_cpu_count(), "kv_type", "f16");
     if (!s->quick)
         json_object_set_new(j, "measured",
                             json_pack("{s:i, s:f, s:f, s:f, s:f}", "threads", threads, "read_gbs",
@@ -215,9 +225,10 @@ const struct command cmd_doctor = {
     .usage = "[options]",
     .summary = "Show the CPU, the kernels chosen and the machine's limits.",
     .details = "Which kernel tiers were built and which this CPU can run, the tier chosen for each "
-               "kernel, cores and caches, and the measured ceilings: memory bandwidth, which bounds "
-               "the tokens per second of an answer, and multiply-add rates, which bound the reading "
-               "of prompts and pictures.\n"
+               "kernel (of products also the register tile, rows of activations by rows of weights, "
+               "and the kernel that packs activations for it), cores and caches, and the measured "
+               "ceilings: memory bandwidth, which bounds the tokens per second of an answer, and "
+               "multiply-add rates, which bound the reading of prompts and pictures.\n"
                "\n"
                "Examples:\n"
                "  puna doctor\n"

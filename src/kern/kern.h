@@ -102,6 +102,13 @@ static inline size_t pn_attn_part_floats(int32_t hd)
     return 32 + (((size_t)hd + 15) & ~(size_t)15);
 }
 
+/* A product is a record in the table: the function, run, and its register tile, m rows of activations by n rows of
+ * weights, whose sums one pass over columns keeps in registers where there are many of both (few may be multiplied in
+ * other ways). tests/checkkern tries the sizes around it. 0 x 0: a library's, which does not say. */
+struct pn_tile {
+    int16_t m, n;
+};
+
 struct pn_kern {
     const char *tier;      /* the highest tier whose init ran */
     unsigned cpu_flags;    /* the flags it was selected for (enum pn_cpu_flag, src/cpu/cpu.h) */
@@ -121,21 +128,29 @@ struct pn_kern {
      *   Q4_0 Q5_0 Q8_0 IQ4_NL  t = 0; for g = 0..7: t = fma(d_g, (float)x_g, t), x_g = sum q*a over 32
      *   Q4_1 Q5_1          t = 0; for g: t = fma(d_g, (float)x_g, t); t = fma(m_g, (float)s32_g, t)
      * k is a multiple of the block; in 32-blocks types the last super-block may have fewer groups. */
-    void (*mm[PN_TYPE_COUNT])(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
-                              const struct pn_act *a, int32_t m0, int32_t m);
+    struct pn_kern_mm {
+        void (*run)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
+                    int32_t m0, int32_t m);
+        struct pn_tile tile;
+    } mm[PN_TYPE_COUNT];
 
     /* The same product with f32 activations x[m][k] (+ldx floats) and weights of any type, each value
      * dequantised to f32 first (F32, F16, BF16 directly in registers; the others by tiles on the stack). [exact]
      * Per output: 16 lanes, lane i sums k = i, i+16, ... by fma ascending (missing columns count as 0);
      * then lanes are added pairwise: (i, i+8), (i, i+4), (i, i+2), (0, 1). */
-    void (*mm_f32[PN_TYPE_COUNT])(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
-                                  int32_t k, const float *x, size_t ldx, int32_t m);
+    struct pn_kern_mm_f32 {
+        void (*run)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, int32_t k, const float *x,
+                    size_t ldx, int32_t m);
+        struct pn_tile tile;
+    } mm_f32[PN_TYPE_COUNT];
 
-    /* Optional fast product with bf16 dot products for F16/BF16/F32 weights; NULL: use mm_f32. [close]
+    /* Optional fast product with bf16 dot products for F16/BF16/F32 weights; run NULL: use mm_f32. [close]
      * X: all rows of a. The weights are rounded to bf16 as the activations are, products are exact, the sum is f32 in
      * any order that does not depend on m. */
-    void (*mm_bf16[PN_TYPE_COUNT])(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
-                                   const struct pn_act16 *a);
+    struct pn_kern_mm_bf16 {
+        void (*run)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act16 *a);
+        struct pn_tile tile;
+    } mm_bf16[PN_TYPE_COUNT];
 
     /* Row m_index of a, per super-block: amax = largest |x| (a NaN counts as larger than anything);
      * q = round-to-nearest-even(x * (127/amax)), d = amax/127 (IEEE divisions), and the sums. k = a->k.
@@ -243,10 +258,24 @@ int pn_tier_built(enum pn_tier t);
 int pn_tier_usable(enum pn_tier t);
 /* The tier called name, or -1. */
 int pn_tier_by_name(const char *name);
-/* Slot i = 0, 1, ... of the table that pn_kern_select(name) builds: the slot's name, and the name of the
- * tier whose kernel fills it (NULL: an optional slot that is empty). Returns 0, or -1: no more
- * slots, or no such tier here. */
-int pn_kern_slot(const char *name, int i, const char **slot, const char **kernel_tier);
+
+/* What a slot begins with, whatever its function's type; one that is no product is the function alone. */
+struct pn_kern_any {
+    void (*run)(void);
+    struct pn_tile tile;
+};
+/* The slot of so many bytes at offset of k. */
+struct pn_kern_any pn_kern_at(const struct pn_kern *k, size_t offset, size_t size);
+
+struct pn_kern_slot {
+    const char *name;
+    const char *tier;   /* whose kernel fills it; NULL: an optional slot that is empty, and the rest is not set */
+    const char *packer; /* the slot that packs activations for it, or NULL */
+    struct pn_tile tile;
+};
+/* Slot i = 0, 1, ... of the table that pn_kern_select(name) builds. Returns 0, or -1: no more slots, or no such
+ * tier here. */
+int pn_kern_slot(const char *name, int i, struct pn_kern_slot *out);
 
 /* One per tier; each overrides slots of a table that lower tiers have filled. */
 void pn_kern_init_scalar(struct pn_kern *k);

@@ -577,10 +577,10 @@ void pn_kern_init_scalar(struct pn_kern *k)
     memset(k, 0, sizeof *k);
     k->tier = "scalar";
     memcpy(k->dequant, pn_dequant_c, sizeof k->dequant);
-#define TYPED(id, type) k->mm_f32[id] = mm_f32_##type
+#define TYPED(id, type) k->mm_f32[id] = (struct pn_kern_mm_f32){ mm_f32_##type, { 1, 1 } }
 #define QUANTISED(id, type)                                                                       \
     TYPED(id, type);                                                                              \
-    k->mm[id] = mm_##type
+    k->mm[id] = (struct pn_kern_mm){ mm_##type, { 1, 1 } }
     TYPED(PN_F32, f32);
     TYPED(PN_F16, f16);
     TYPED(PN_BF16, bf16);

@@ -62,19 +62,22 @@ void pn_kern_init_openblas(struct pn_kern *k)
 {
     openblas_set_num_threads(1);
     k->prefer_f32 = 1;
-    k->mm_f32[PN_F32] = mm_f32_F32;
-    k->mm_f32[PN_F16] = mm_f32_F16;
-    k->mm_f32[PN_BF16] = mm_f32_BF16;
-    k->mm_f32[PN_Q4_0] = mm_f32_Q4_0;
-    k->mm_f32[PN_Q4_1] = mm_f32_Q4_1;
-    k->mm_f32[PN_Q5_0] = mm_f32_Q5_0;
-    k->mm_f32[PN_Q5_1] = mm_f32_Q5_1;
-    k->mm_f32[PN_Q8_0] = mm_f32_Q8_0;
-    k->mm_f32[PN_IQ4_NL] = mm_f32_IQ4_NL;
-    k->mm_f32[PN_Q2_K] = mm_f32_Q2_K;
-    k->mm_f32[PN_Q3_K] = mm_f32_Q3_K;
-    k->mm_f32[PN_Q4_K] = mm_f32_Q4_K;
-    k->mm_f32[PN_Q5_K] = mm_f32_Q5_K;
-    k->mm_f32[PN_Q6_K] = mm_f32_Q6_K;
-    k->mm_f32[PN_IQ4_XS] = mm_f32_IQ4_XS;
+    /* the register tiles are the library's */
+#define TYPED(type) k->mm_f32[PN_##type] = (struct pn_kern_mm_f32){ mm_f32_##type, { 0, 0 } }
+    TYPED(F32);
+    TYPED(F16);
+    TYPED(BF16);
+    TYPED(Q4_0);
+    TYPED(Q4_1);
+    TYPED(Q5_0);
+    TYPED(Q5_1);
+    TYPED(Q8_0);
+    TYPED(IQ4_NL);
+    TYPED(Q2_K);
+    TYPED(Q3_K);
+    TYPED(Q4_K);
+    TYPED(Q5_K);
+    TYPED(Q6_K);
+    TYPED(IQ4_XS);
+#undef TYPED
 }

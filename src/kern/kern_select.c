@@ -181,43 +181,54 @@ int pn_kern_select(struct pn_kern *k, const char *name, struct puna_error *err)
     return PUNA_OK;
 }
 
-/* ---- which tier filled a slot ---- */
+/* ---- what a slot holds ---- */
 
 static const struct {
-    const char *name;
-    size_t offset; /* in struct pn_kern */
+    const char *name, *packer;
+    size_t offset, size; /* in struct pn_kern */
 } slots[] = {
-#define PN_SLOT(name, member, family, type, precision) { name, offsetof(struct pn_kern, member) },
+#define PN_SLOT(name, member, family, type, precision, packer) \
+    { name, packer, offsetof(struct pn_kern, member), sizeof ((struct pn_kern *)NULL)->member },
 #include "kern/kern_list.inc"
 #undef PN_SLOT
 };
 
-static int same_kernel(const struct pn_kern *a, const struct pn_kern *b, size_t offset)
+#define IS_RECORD(type)                                                                                       \
+    _Static_assert(sizeof(struct type) == sizeof(struct pn_kern_any) && offsetof(struct type, run) == 0 &&    \
+                       offsetof(struct type, tile) == offsetof(struct pn_kern_any, tile),                     \
+                   "begins as a slot does")
+IS_RECORD(pn_kern_mm);
+IS_RECORD(pn_kern_mm_f32);
+IS_RECORD(pn_kern_mm_bf16);
+
+struct pn_kern_any pn_kern_at(const struct pn_kern *k, size_t offset, size_t size)
 {
-    return memcmp((const char *)a + offset, (const char *)b + offset, sizeof(void (*)(void))) == 0;
+    struct pn_kern_any any = { NULL, { 0, 0 } };
+    memcpy(&any, (const char *)k + offset, size);
+    return any;
 }
 
-int pn_kern_slot(const char *name, int i, const char **slot, const char **kernel_tier)
+int pn_kern_slot(const char *name, int i, struct pn_kern_slot *out)
 {
     const int selected = find_tier(name, NULL);
     if (selected < 0 || i < 0 || (size_t)i >= sizeof slots / sizeof slots[0])
         return -1;
-    const size_t offset = slots[i].offset;
-    struct pn_kern all, below, empty;
-    memset(&empty, 0, sizeof empty);
-    init_chain(&all, (enum pn_tier)selected);
-    *slot = slots[i].name;
-    *kernel_tier = NULL;
-    if (same_kernel(&all, &empty, offset))
+    struct pn_kern k;
+    init_chain(&k, (enum pn_tier)selected);
+    const struct pn_kern_any kernel = pn_kern_at(&k, slots[i].offset, slots[i].size);
+    *out = (struct pn_kern_slot){ .name = slots[i].name };
+    if (kernel.run == NULL)
         return 0;
     /* Go down while the tier below has the same kernel. */
     enum pn_tier t = (enum pn_tier)selected;
     while (t != PN_TIER_SCALAR) {
-        init_chain(&below, tiers[t].base);
-        if (!same_kernel(&all, &below, offset))
+        init_chain(&k, tiers[t].base);
+        if (pn_kern_at(&k, slots[i].offset, slots[i].size).run != kernel.run)
             break;
         t = tiers[t].base;
     }
-    *kernel_tier = tiers[t].name;
+    out->tier = tiers[t].name;
+    out->packer = slots[i].packer;
+    out->tile = kernel.tile;
     return 0;
 }

@@ -10,7 +10,7 @@ static int form_for(const struct pn_mm *mm, const struct pn_weight *w)
     if (mm->precise)
         return 0;
     if (w->type == PN_F32 || w->type == PN_F16 || w->type == PN_BF16)
-        return mm->kern->mm_bf16[w->type] ? PN_FORM_BF16 : 0;
+        return mm->kern->mm_bf16[w->type].run ? PN_FORM_BF16 : 0;
     return mm->kern->prefer_f32 ? 0 : PN_FORM_INT8;
 }
 
@@ -136,9 +136,9 @@ static void lora_inner(const struct pn_mm *mm, struct pn_team *t, const struct p
                 const struct span a = span((i - first) % across, a_rows, r);
                 const struct span x = span((i - first) / across, x_rows, in->m);
                 float *h = block + (size_t)x.n0 * (size_t)r + a.n0;
-                mm->kern->mm_f32[l->a.type](h, (size_t)r, l->a.data + (size_t)a.n0 * l->a.row_bytes, l->a.row_bytes,
-                                            a.n1 - a.n0, l->a.k, in->x + (size_t)x.n0 * (size_t)in->k, (size_t)in->k,
-                                            x.n1 - x.n0);
+                mm->kern->mm_f32[l->a.type].run(h, (size_t)r, l->a.data + (size_t)a.n0 * l->a.row_bytes,
+                                                l->a.row_bytes, a.n1 - a.n0, l->a.k,
+                                                in->x + (size_t)x.n0 * (size_t)in->k, (size_t)in->k, x.n1 - x.n0);
                 for (int32_t row = 0; row < x.n1 - x.n0; row++)
                     for (int32_t c = 0; c < a.n1 - a.n0; c++)
                         h[(size_t)row * (size_t)r + (size_t)c] *= l->scale;
@@ -168,8 +168,8 @@ static void lora_outer(const struct pn_mm *mm, const struct pn_weight *w, int32_
         const size_t r = (size_t)l->b.k;
         for (int32_t r0 = 0; r0 < m; r0 += rows) {
             const int32_t some = m - r0 < rows ? m - r0 : rows;
-            mm->kern->mm_f32[l->b.type](part, (size_t)n, l->b.data + (size_t)n0 * l->b.row_bytes, l->b.row_bytes, n,
-                                        l->b.k, block + (size_t)r0 * r, r, some);
+            mm->kern->mm_f32[l->b.type].run(part, (size_t)n, l->b.data + (size_t)n0 * l->b.row_bytes, l->b.row_bytes,
+                                            n, l->b.k, block + (size_t)r0 * r, r, some);
             for (int32_t i = 0; i < some; i++)
                 mm->kern->add(c + (size_t)(r0 + i) * ldc, part + (size_t)i * (size_t)n, n);
         }
@@ -185,16 +185,16 @@ static void multiply(const struct pn_mm *mm, const struct pn_weight *w, int32_t 
     const uint8_t *rows = w->data + (size_t)n0 * w->row_bytes;
     switch (form_for(mm, w)) {
     case PN_FORM_INT8:
-        k->mm[w->type](c, ldc, rows, w->row_bytes, n1 - n0, &in->act, 0, in->m);
+        k->mm[w->type].run(c, ldc, rows, w->row_bytes, n1 - n0, &in->act, 0, in->m);
         assert(!in->centre || w->sums);
         for (int32_t i = 0; in->centre && i < in->m; i++)
             k->axpy(c + (size_t)i * ldc, w->sums + n0, in->centre[i], n1 - n0);
         break;
     case PN_FORM_BF16:
-        k->mm_bf16[w->type](c, ldc, rows, w->row_bytes, n1 - n0, &in->act16);
+        k->mm_bf16[w->type].run(c, ldc, rows, w->row_bytes, n1 - n0, &in->act16);
         break;
     default:
-        k->mm_f32[w->type](c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, (size_t)in->k, in->m);
+        k->mm_f32[w->type].run(c, ldc, rows, w->row_bytes, n1 - n0, w->k, in->x, (size_t)in->k, in->m);
     }
 }
 

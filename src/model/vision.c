@@ -90,7 +90,7 @@ static int w8_weights(const struct pn_mm *mm, struct pn_vlayer l, size_t at[W8_M
     static const size_t all[W8_MAX] = {offsetof(struct pn_vlayer, wq),  offsetof(struct pn_vlayer, wk),
                                        offsetof(struct pn_vlayer, wv),  offsetof(struct pn_vlayer, fc1),
                                        offsetof(struct pn_vlayer, fc2), offsetof(struct pn_vlayer, wo)};
-    const int most = mm->kern->mm_bf16[l.wo.type] ? W8_MAX - 1 : W8_MAX;
+    const int most = mm->kern->mm_bf16[l.wo.type].run ? W8_MAX - 1 : W8_MAX;
     int n = 0;
     for (int i = 0; i < most; i++)
         if (pn_w8_takes(mm, weight_at(&l, all[i])))

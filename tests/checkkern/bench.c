@@ -83,13 +83,13 @@ static void call(const struct job *j)
     const enum pn_type type = j->slot->type;
     switch (j->slot->family) {
     case CK_MM:
-        k->mm[type](j->c, (size_t)j->ldc, j->w, j->row_bytes, j->n, &j->act, 0, j->m);
+        k->mm[type].run(j->c, (size_t)j->ldc, j->w, j->row_bytes, j->n, &j->act, 0, j->m);
         break;
     case CK_MM_F32:
-        k->mm_f32[type](j->c, (size_t)j->ldc, j->w, j->row_bytes, j->n, COLS, j->x, COLS, j->m);
+        k->mm_f32[type].run(j->c, (size_t)j->ldc, j->w, j->row_bytes, j->n, COLS, j->x, COLS, j->m);
         break;
     case CK_MM_BF16:
-        k->mm_bf16[type](j->c, (size_t)j->ldc, j->w, j->row_bytes, j->n, &j->act16);
+        k->mm_bf16[type].run(j->c, (size_t)j->ldc, j->w, j->row_bytes, j->n, &j->act16);
         break;
     case CK_DEQUANT:
         k->dequant[type](j->y, j->w, COLS);

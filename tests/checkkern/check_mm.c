@@ -181,13 +181,13 @@ bool ck_mm(struct ck *ck)
             }
             ck_case(ck, "m %d n %d k %d m0 %d of %d, ldc %zu, row_bytes %zu", m, p.n, p.k, m0, a.m,
                     p.ldc, p.row_bytes);
-            ck->ref->mm[type](want, p.ldc, p.w, p.row_bytes, p.n, &a, m0, m);
-            ck->k->mm[type](p.c, p.ldc, p.w, p.row_bytes, p.n, &a, m0, m);
+            ck->ref->mm[type].run(want, p.ldc, p.w, p.row_bytes, p.n, &a, m0, m);
+            ck->k->mm[type].run(p.c, p.ldc, p.w, p.row_bytes, p.n, &a, m0, m);
             if (!ck_same_matrix(ck, p.c, want, m, p.n, p.ldc))
                 return false;
             /* a single row must give the bits of that row */
             const int32_t one = ck_range(ck, 0, m - 1);
-            ck->k->mm[type](p.c, p.ldc, p.w, p.row_bytes, p.n, &a, m0 + one, 1);
+            ck->k->mm[type].run(p.c, p.ldc, p.w, p.row_bytes, p.n, &a, m0 + one, 1);
             if (!ck_same(ck, "single row", p.c, want + (size_t)one * p.ldc, (size_t)p.n) ||
                 !ck_canaries(ck))
                 return false;
@@ -197,8 +197,8 @@ bool ck_mm(struct ck *ck)
     struct pn_act a;
     place_act(ck, &a, 1, 256);
     memset(a.q, 0, 256);
-    ck->k->mm[type](ck_place(ck, CK_OUT, 0, 4), 1, ck_place(ck, CK_W, 0, 2), 0, 0, &a, 0, 1);
-    ck->k->mm[type](ck_place(ck, CK_OUT, 0, 4), 1, ck_place(ck, CK_W, 0, 2), 0, 1, &a, 0, 0);
+    ck->k->mm[type].run(ck_place(ck, CK_OUT, 0, 4), 1, ck_place(ck, CK_W, 0, 2), 0, 0, &a, 0, 1);
+    ck->k->mm[type].run(ck_place(ck, CK_OUT, 0, 4), 1, ck_place(ck, CK_W, 0, 2), 0, 1, &a, 0, 0);
     return ck_canaries(ck);
 }
 
@@ -242,7 +242,7 @@ static bool close_matrix(struct ck *ck, const struct product *p, const float *x,
 
 bool ck_mm_f32(struct ck *ck)
 {
-    const mm_f32_fn kernel = ck->k->mm_f32[ck->slot->type], reference = ck->ref->mm_f32[ck->slot->type];
+    const mm_f32_fn kernel = ck->k->mm_f32[ck->slot->type].run, reference = ck->ref->mm_f32[ck->slot->type].run;
     float *want = ck_scratch(0), *one_row = ck_scratch(1);
     for (int32_t mi = 0; mi < LIST_LEN(m_list); mi++) {
         const int32_t m = m_list[mi], rounds = ck_count(ck, m < 500 ? 14 : 3); /* the reference is slow */
@@ -305,7 +305,7 @@ bool ck_mm_bf16(struct ck *ck)
                 ck->k->round_act(&a, i, x + (size_t)i * k);
             }
             ck_case(ck, "m %d n %d k %d, ldc %zu, row_bytes %zu", m, p.n, p.k, p.ldc, p.row_bytes);
-            ck->k->mm_bf16[type](p.c, p.ldc, p.w, p.row_bytes, p.n, &a);
+            ck->k->mm_bf16[type].run(p.c, p.ldc, p.w, p.row_bytes, p.n, &a);
             if (!close_matrix(ck, &p, x, k, true))
                 return false;
             const int32_t one = ck_range(ck, 0, m - 1);
@@ -313,7 +313,7 @@ bool ck_mm_bf16(struct ck *ck)
             ck_place_act16(ck, CK_Q, &a, 1, p.k);
             memset(a.x, 0xff, pn_act16_bytes(1, p.k));
             ck->k->round_act(&a, 0, x + (size_t)one * k);
-            ck->k->mm_bf16[type](p.c, p.ldc, p.w, p.row_bytes, p.n, &a);
+            ck->k->mm_bf16[type].run(p.c, p.ldc, p.w, p.row_bytes, p.n, &a);
             if (!ck_same(ck, "single row", p.c, one_row, (size_t)p.n) || !ck_canaries(ck))
                 return false;
         }
@@ -324,9 +324,9 @@ bool ck_mm_bf16(struct ck *ck)
     struct pn_act16 a;
     ck_place_act16(ck, CK_Q, &a, 1, 256);
     memset(a.x, 0, pn_act16_bytes(1, 256));
-    ck->k->mm_bf16[type](c, 1, w, 0, 0, &a);
+    ck->k->mm_bf16[type].run(c, 1, w, 0, 0, &a);
     ck_place_act16(ck, CK_Q, &a, 0, 256);
-    ck->k->mm_bf16[type](c, 1, w, 0, 1, &a);
+    ck->k->mm_bf16[type].run(c, 1, w, 0, 1, &a);
     return ck_canaries(ck);
 }
 

@@ -20,8 +20,8 @@ enum ck_family {
 };
 
 struct ck_slot {
-    const char *name;
-    size_t offset; /* in struct pn_kern */
+    const char *name, *packer;
+    size_t offset, size; /* in struct pn_kern */
     enum ck_family family;
     enum pn_type type;
 };

@@ -17,8 +17,9 @@
 #include <puna.h>
 
 static const struct ck_slot slots[] = {
-#define PN_SLOT(name, member, family, type, precision)                                            \
-    { name, offsetof(struct pn_kern, member), CK_##family, (enum pn_type)(type) },
+#define PN_SLOT(name, member, family, type, precision, packer)                                              \
+    { name, packer, offsetof(struct pn_kern, member), sizeof ((struct pn_kern *)NULL)->member, CK_##family, \
+      (enum pn_type)(type) },
 #include "kern/kern_list.inc"
 #undef PN_SLOT
 };
@@ -48,27 +49,57 @@ static bool (*const family_test[CK_FAMILY_COUNT])(struct ck *ck) = {
     [CK_PEAK] = ck_peak,
 };
 
-typedef void (*any_fn)(void);
-
-static any_fn kernel_at(const struct pn_kern *k, size_t offset)
+static struct pn_kern_any ck_kernel(const struct pn_kern *k, const struct ck_slot *slot)
 {
-    any_fn f;
-    memcpy(&f, (const char *)k + offset, sizeof f);
-    return f;
+    return pn_kern_at(k, slot->offset, slot->size);
 }
 
-/* ---- every function pointer of the table belongs to a listed slot ---- */
+/* ---- the table: every kernel in it is listed, every product has its tile and its packer ---- */
 
-static int unlisted_slots(const struct pn_kern *k)
+static const struct ck_slot *slot_at(size_t offset)
+{
+    for (int i = 0; i < N_SLOTS; i++)
+        if (slots[i].offset == offset)
+            return &slots[i];
+    return NULL;
+}
+
+static const struct ck_slot *slot_named(const char *name)
+{
+    for (int i = 0; i < N_SLOTS; i++)
+        if (strcmp(slots[i].name, name) == 0)
+            return &slots[i];
+    return NULL;
+}
+
+/* All products but OpenBLAS's */
+static bool needs_tile(const struct ck_slot *s, const char *tier)
+{
+    return s->size == sizeof(struct pn_kern_any) && !(s->family == CK_MM_F32 && strcmp(tier, "openblas") == 0);
+}
+
+/* Returns the number of complaints. */
+static int check_table(const struct pn_kern *k, const char *tier)
 {
     int bad = 0;
-    for (size_t at = offsetof(struct pn_kern, mm); at < sizeof *k; at += sizeof(any_fn)) {
-        bool listed = kernel_at(k, at) == NULL;
-        for (int i = 0; i < N_SLOTS; i++)
-            listed |= slots[i].offset == at;
-        if (!listed) {
-            printf("  tier %s: the kernel at offset %zu of pn_kern is not in kern_list.inc\n", k->tier,
-                   at);
+    for (size_t at = offsetof(struct pn_kern, mm), size; at < sizeof *k; at += size) {
+        const struct ck_slot *s = slot_at(at);
+        size = s != NULL ? s->size : sizeof(void (*)(void));
+        const struct pn_kern_any kernel = pn_kern_at(k, at, size);
+        if (kernel.run == NULL)
+            continue;
+        if (s == NULL) {
+            printf("  tier %s: the kernel at offset %zu of pn_kern is not in kern_list.inc\n", tier, at);
+            bad++;
+            continue;
+        }
+        if (needs_tile(s, tier) && (kernel.tile.m <= 0 || kernel.tile.n <= 0)) {
+            printf("  tier %s: %s has a register tile of %d x %d\n", tier, s->name, kernel.tile.m, kernel.tile.n);
+            bad++;
+        }
+        const struct ck_slot *packer = s->packer != NULL ? slot_named(s->packer) : NULL;
+        if (s->packer != NULL && (packer == NULL || ck_kernel(k, packer).run == NULL)) {
+            printf("  tier %s: %s without %s\n", tier, s->name, s->packer);
             bad++;
         }
     }
@@ -148,10 +179,17 @@ static bool is_wanted(const struct options *o, int i)
 /* Kernels that this tier itself brings: --func-filtered, in list order. */
 static bool is_own(const struct options *o, const char *tier, int i)
 {
-    const char *slot, *owner;
-    if (!is_wanted(o, i))
-        return false;
-    return pn_kern_slot(tier, i, &slot, &owner) == 0 && owner != NULL && strcmp(owner, tier) == 0;
+    struct pn_kern_slot s;
+    return is_wanted(o, i) && pn_kern_slot(tier, i, &s) == 0 && s.tier != NULL && strcmp(s.tier, tier) == 0;
+}
+
+static void list_slot(const struct pn_kern *k, const char *tier, int i)
+{
+    const struct pn_tile tile = ck_kernel(k, &slots[i]).tile;
+    if (tile.m > 0)
+        printf("  %-12s %-16s %d x %d\n", tier, slots[i].name, tile.m, tile.n);
+    else
+        printf("  %-12s %s\n", tier, slots[i].name);
 }
 
 /* Returns whether the kernel in slot i of k agrees with the reference. */
@@ -180,13 +218,13 @@ static int check_tier(const struct options *o, const struct pn_kern *ref, const 
         printf("%s: %s\n", tier, err.message);
         return 1;
     }
-    int failures = unlisted_slots(&k);
+    int failures = check_table(&k, tier);
     for (int i = 0; i < N_SLOTS; i++) {
         if (!is_own(o, tier, i))
             continue;
         ++*n_kernels;
         if (o->list) {
-            printf("  %-12s %s\n", tier, slots[i].name);
+            list_slot(&k, tier, i);
             continue;
         }
         if (o->bench) {
@@ -216,13 +254,13 @@ static int check_amx_model(const struct options *o, const struct pn_kern *ref, i
     }
     k = base;
     pn_kern_init_amx_model(&k);
-    int failures = 0;
+    int failures = check_table(&k, AMX_MODEL_NAME);
     for (int i = 0; i < N_SLOTS; i++) {
-        if (!is_wanted(o, i) || kernel_at(&k, slots[i].offset) == kernel_at(&base, slots[i].offset))
+        if (!is_wanted(o, i) || ck_kernel(&k, &slots[i]).run == ck_kernel(&base, &slots[i]).run)
             continue;
         ++*n_kernels;
         if (o->list)
-            printf("  %-12s %s\n", AMX_MODEL_NAME, slots[i].name);
+            list_slot(&k, AMX_MODEL_NAME, i);
         else if (!check_slot(o, ref, &k, AMX_MODEL_NAME, i))
             failures++;
     }
@@ -247,7 +285,7 @@ static int usage(const char *name)
             "  --func SUBSTR only slots whose name contains SUBSTR\n"
             "  --seed N      repeat a run (printed by each run)\n"
             "  --scale F     number of cases, 1 is the default (or PUNA_CHECK_SCALE)\n"
-            "  --list        list kernels, run nothing\n"
+            "  --list        list kernels and the register tiles of products, run nothing\n"
             "  --bench       measure instead of test\n"
             "  --threads N   with --bench: products and attention over what comes from memory run on N threads\n",
             name);
@@ -305,7 +343,7 @@ int main(int argc, char **argv)
     struct pn_kern ref;
     if (pn_kern_select(&ref, "scalar", NULL) != 0)
         return 1;
-    int failures = unlisted_slots(&ref), total = 0;
+    int failures = check_table(&ref, "scalar"), total = 0;
     if (o.bench) {
         struct pn_kern best;
         if (pn_kern_select(&best, o.cpu, NULL) == 0)

@@ -59,6 +59,7 @@ wrong 1 '12b' info --fit 12b
 
 ok doctor --quick
 grep -q '^Kernel tiers' "$tmp/out" || fail 'doctor shows no tiers'
+grep -qE '^  mm_q4_k  +[a-z0-9]+  +[0-9]+ x [0-9]+, quant_act$' "$tmp/out" || fail 'doctor shows no tile, or no packer'
 grep -q ', chosen$' "$tmp/out" || fail 'doctor chooses none'
 grep -q 'Measured' "$tmp/out" && fail '--quick measured'
 ok doctor --quick --json
@@ -66,7 +67,14 @@ tier=$(json "$tmp/out" tier)
 json "$tmp/out" kernels.rmsnorm >/dev/null || fail 'no kernel for rmsnorm'
 ok doctor --quick --json --cpu scalar
 field kernels.rmsnorm scalar
+field products.mm_q4_k.tile '1 1'
+field products.mm_q4_k.packer quant_act
+field products.mm_f32_q4_k.packer null
+json "$tmp/out" products.rmsnorm >/dev/null 2>&1 && fail 'a tile of rmsnorm'
 field tier scalar
+ok doctor --quick --json --cpu openblas
+field kernels.mm_f32_q4_k openblas
+json "$tmp/out" products.mm_f32_q4_k >/dev/null 2>&1 && fail "a tile of OpenBLAS's product"
 ok doctor --json -t 1
 [ "$(json "$tmp/out" measured.read_gbs | cut -d. -f1)" -ge 0 ] || fail 'no bandwidth measured'
 field measured.threads 1
