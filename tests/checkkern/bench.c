@@ -259,7 +259,10 @@ static void bench_product(struct job *j, const char *tier)
     ck_weights(&random, type, j->w, ROWS, COLS, j->row_bytes);
     j->c = memory(((size_t)MAX_M * ROWS + 16 * (size_t)n_threads * SUMS) * sizeof(float));
     j->n = j->ldc = ROWS;
+    const struct pn_tile tile = ck_kernel(j->k, j->slot).tile;
     printf("  %-12s %-16s", tier, j->slot->name);
+    if (tile.m > 0)
+        printf(" tile %d x %d:", tile.m, tile.n);
     for (size_t i = 0; i < sizeof ms / sizeof ms[0]; i++) {
         set_rows(j, ms[i]);
         const double gops = 2.0 * ms[i] * ROWS * COLS / seconds(j) * 1e-9;

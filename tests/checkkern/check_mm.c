@@ -14,6 +14,36 @@ static const int32_t n_list[] = { 1,  2,  3,  4,  5,  7,  8,  9,  11, 13, 15, 16
                                   27, 29, 31, 32, 33, 35, 48, 64, 100 };
 #define LIST_LEN(a) ((int32_t)(sizeof(a) / sizeof((a)[0])))
 
+/* Around a register tile of t rows, where loops over such tiles end in their different ways. */
+#define TILE_EDGES(t) { (t) - 1, (t), (t) + 1, 2 * (t) + 1 }
+
+/* The numbers of activation rows to try: m_list, and what the kernel's own tile adds to it. */
+struct sizes {
+    int32_t n, at[LIST_LEN(m_list) + 4];
+};
+static struct sizes m_sizes(const struct ck *ck)
+{
+    const int32_t edges[] = TILE_EDGES(ck->tile.m);
+    struct sizes s = { LIST_LEN(m_list), { 0 } };
+    memcpy(s.at, m_list, sizeof m_list);
+    for (int32_t e = 0; e < LIST_LEN(edges); e++) {
+        bool add = ck->tile.m > 0 && edges[e] > 0;
+        for (int32_t i = 0; i < s.n; i++)
+            add &= s.at[i] != edges[e];
+        if (add)
+            s.at[s.n++] = edges[e];
+    }
+    return s;
+}
+
+/* A number of weight rows: one in three is about the kernel's own tile. */
+static int32_t pick_n(struct ck *ck)
+{
+    const int32_t edges[] = TILE_EDGES(ck->tile.n);
+    const int32_t n = ck->tile.n > 0 && ck_range(ck, 0, 2) == 0 ? ck_pick(ck, edges, LIST_LEN(edges)) : 0;
+    return n > 0 ? n : ck_pick(ck, n_list, LIST_LEN(n_list));
+}
+
 /* ---- weights ---- */
 
 /* Where the f16 scales of a block are. */
@@ -125,7 +155,7 @@ static struct product pick_product(struct ck *ck, int32_t m, int32_t round)
     /* now and then a large one; the reference is slow */
     const int64_t limit = round == 0 ? 4 << 20 : 512 << 10;
     do {
-        p.n = ck_pick(ck, n_list, LIST_LEN(n_list));
+        p.n = pick_n(ck);
     } while ((int64_t)p.m * p.n > 10000 / (round == 0 ? 1 : 4));
     if (round == 1 && m >= 8 && m <= 16)
         p.n = 100; /* several tiles, one after another, and a rest */
@@ -163,8 +193,9 @@ bool ck_mm(struct ck *ck)
 {
     const enum pn_type type = ck->slot->type;
     float *want = ck_scratch(0), *x = ck_scratch(1);
-    for (int32_t mi = 0; mi < LIST_LEN(m_list); mi++) {
-        const int32_t m = m_list[mi], rounds = ck_count(ck, m < 500 ? 16 : 3); /* the reference is slow */
+    const struct sizes ms = m_sizes(ck);
+    for (int32_t mi = 0; mi < ms.n; mi++) {
+        const int32_t m = ms.at[mi], rounds = ck_count(ck, m < 500 ? 16 : 3); /* the reference is slow */
         for (int32_t round = 0; round < rounds; round++) {
             const struct product p = pick_product(ck, m, round);
             const int32_t m0 = ck_range(ck, 0, 2) ? 0 : ck_range(ck, 1, 9);
@@ -244,8 +275,9 @@ bool ck_mm_f32(struct ck *ck)
 {
     const mm_f32_fn kernel = ck->k->mm_f32[ck->slot->type].run, reference = ck->ref->mm_f32[ck->slot->type].run;
     float *want = ck_scratch(0), *one_row = ck_scratch(1);
-    for (int32_t mi = 0; mi < LIST_LEN(m_list); mi++) {
-        const int32_t m = m_list[mi], rounds = ck_count(ck, m < 500 ? 14 : 3); /* the reference is slow */
+    const struct sizes ms = m_sizes(ck);
+    for (int32_t mi = 0; mi < ms.n; mi++) {
+        const int32_t m = ms.at[mi], rounds = ck_count(ck, m < 500 ? 14 : 3); /* the reference is slow */
         for (int32_t round = 0; round < rounds; round++) {
             const struct product p = pick_product(ck, m, round);
             const size_t ldx = (size_t)p.k + (size_t)(ck_range(ck, 0, 2) == 0 ? ck_range(ck, 1, 9) : 0);
@@ -291,8 +323,9 @@ bool ck_mm_bf16(struct ck *ck)
 {
     const enum pn_type type = ck->slot->type;
     float *one_row = ck_scratch(1);
-    for (int32_t mi = 0; mi < LIST_LEN(m_list); mi++) {
-        const int32_t m = m_list[mi], rounds = ck_count(ck, m < 500 ? 14 : 3);
+    const struct sizes ms = m_sizes(ck);
+    for (int32_t mi = 0; mi < ms.n; mi++) {
+        const int32_t m = ms.at[mi], rounds = ck_count(ck, m < 500 ? 14 : 3);
         for (int32_t round = 0; round < rounds; round++) {
             const struct product p = pick_product(ck, m, round);
             const size_t k = (size_t)p.k;

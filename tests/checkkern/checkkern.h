@@ -37,6 +37,7 @@ struct ck {
     const struct ck_slot *slot;
     const struct pn_kern *ref; /* scalar */
     const struct pn_kern *k;   /* under test */
+    struct pn_tile tile;       /* of the kernel */
     bool blas;                 /* the openblas tier: products are close and may depend on m */
     double scale;              /* of the number of cases */
     uint64_t rng;
@@ -109,6 +110,9 @@ void ck_place_act16(struct ck *ck, enum ck_arena arena, struct pn_act16 *a, int3
 /* n_rows rows of k random weights: codes and scales of every shape. */
 void ck_weights(struct ck *ck, enum pn_type type, uint8_t *w, int32_t n_rows, int32_t k,
                 size_t row_bytes);
+
+/* The slot as it is in k. */
+struct pn_kern_any ck_kernel(const struct pn_kern *k, const struct ck_slot *slot);
 
 /* ---- bench ---- */
 /* threads: of products whose weights come from memory */

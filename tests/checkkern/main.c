@@ -49,7 +49,7 @@ static bool (*const family_test[CK_FAMILY_COUNT])(struct ck *ck) = {
     [CK_PEAK] = ck_peak,
 };
 
-static struct pn_kern_any ck_kernel(const struct pn_kern *k, const struct ck_slot *slot)
+struct pn_kern_any ck_kernel(const struct pn_kern *k, const struct ck_slot *slot)
 {
     return pn_kern_at(k, slot->offset, slot->size);
 }
@@ -197,6 +197,7 @@ static bool check_slot(const struct options *o, const struct pn_kern *ref, const
                        int i)
 {
     struct ck ck = { .tier = tier, .slot = &slots[i], .ref = ref, .k = k, .scale = o->scale };
+    ck.tile = ck_kernel(k, &slots[i]).tile;
     ck.blas = strcmp(tier, "openblas") == 0;
     ck.rng = o->seed ^ hash_name(slots[i].name);
     const bool ok = run_slot(&ck);
