@@ -423,7 +423,7 @@ PUNA_API void puna_measure_ceilings(const char *cpu, int threads, struct puna_ce
 PUNA_API void puna_model_ceilings(const puna_model *m, struct puna_ceilings *out);
 /* The model's threads read, once and in order, the weights that a token of text needs: GB/s, the ceiling of decoding
  * at this moment and with these pages. Where memory has other users (a virtual machine's neighbours) it changes from
- * second to second, so measure right before and after what is compared with it. */
+ * second to second, so measure in turns with what is compared with it. */
 PUNA_API double puna_measure_reads(const puna_model *m);
 
 /* ------------------------------------------------------------------------------------- what fits */

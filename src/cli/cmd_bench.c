@@ -169,7 +169,7 @@ struct results {
     double load_seconds;
     double prefill[MAX_RUNS], decode[MAX_RUNS]; /* tokens per second */
     double encode[MAX_RUNS], first[MAX_RUNS];   /* seconds */
-    double read[MAX_RUNS];                      /* reading the weights right before and after decoding, GB/s */
+    double read[MAX_RUNS];                      /* reading the weights in turns with decoding, GB/s */
     int runs;
     int32_t n_tiles; /* 0: no picture measured */
     size_t peak_bytes;
@@ -237,20 +237,32 @@ static void close_session(puna_session **s)
     puna_session_close(s);
 }
 
-static double read_weights(const puna_model *m)
+/* Decoding and reading the weights in turns, since memory with other users changes its speed from second to second.
+ * Both rates are of all turns together. */
+static int measure_decode(struct results *r, int run, puna_session *s, const puna_model *m, int64_t tokens,
+                          struct puna_error *err)
 {
-    enum { PASSES = 5 };
-    double v[PASSES];
-    for (int i = 0; i < PASSES; i++)
-        v[i] = puna_measure_reads(m);
-    return median(v, PASSES);
+    enum { TURN = 4 };
+    double seconds = 0, per_gb = 1 / puna_measure_reads(m);
+    int turns = 0;
+    for (int64_t left = tokens; left > 0; left -= TURN, turns++) {
+        struct puna_gen_result gen = { 0 };
+        const int rc = generate(s, m, (int32_t)(left < TURN ? left : TURN), &gen, err);
+        if (rc != 0)
+            return rc;
+        /* the first token of all comes from the prompt's own logits, without a pass */
+        seconds += gen.decode_seconds + (turns > 0 ? gen.prefill_seconds : 0);
+        per_gb += 1 / puna_measure_reads(m);
+    }
+    r->decode[run] = (double)(tokens - 1) / seconds;
+    r->read[run] = (turns + 1) / per_gb;
+    return 0;
 }
 
 static int measure_text(struct results *r, int run, const puna_model *m,
                         const struct bench_settings *b, struct puna_error *err)
 {
     puna_session *s = NULL;
-    struct puna_gen_result gen = { 0 };
     int rc = open_session(&s, m, b, b->depth + b->prompt + b->gen + 1, err);
     if (rc == 0)
         rc = puna_session_skip(s, (int32_t)b->depth, err);
@@ -260,12 +272,8 @@ static int measure_text(struct results *r, int run, const puna_model *m,
     if (rc == 0)
         rc = puna_session_eval(s, NULL, NULL, err);
     r->prefill[run] = (double)b->prompt / (term_now() - start);
-    const double before = read_weights(m);
     if (rc == 0)
-        rc = generate(s, m, (int32_t)b->gen, &gen, err);
-    r->read[run] = (before + read_weights(m)) / 2;
-    if (rc == 0) /* the first token comes from the prompt's own logits, without a pass */
-        r->decode[run] = (gen.n_generated - 1) / gen.decode_seconds;
+        rc = measure_decode(r, run, s, m, b->gen, err);
     close_session(&s);
     return rc;
 }
@@ -366,11 +374,14 @@ static double kv_bytes(const struct bench_settings *b, const struct puna_model_i
 }
 
 static struct rated rate_decode(const struct bench_settings *b, const struct results *r,
-                                const struct sizes *z, const struct puna_ceilings *c,
-                                const struct puna_model_info *i)
+                                const struct sizes *z, const struct puna_model_info *i)
 {
     const double bytes = z->text.bytes + kv_bytes(b, i);
-    return (struct rated){ median(r->decode, r->runs) * bytes / 1e9, c->read_gbs, "read" };
+    const double value = median(r->decode, r->runs) * bytes / 1e9;
+    double part[MAX_RUNS]; /* of each run's own ceiling: it may have moved between runs */
+    for (int run = 0; run < r->runs; run++)
+        part[run] = r->decode[run] * bytes / 1e9 / r->read[run];
+    return (struct rated){ value, value / median(part, r->runs), "read" };
 }
 
 /* Matrix products and attention of the tiles that must be computed: the picture's own and one for all
@@ -408,7 +419,7 @@ static void print_text(const struct bench_settings *b, const struct results *r,
 {
     char name[64], at[32] = "", size[32];
     const struct rated prefill = rate_prefill(b, r, z, c, i);
-    const struct rated decode = rate_decode(b, r, z, c, i);
+    const struct rated decode = rate_decode(b, r, z, i);
     printf("%s\n%s, kernel tier %s, %d thread%s, median of %d run%s\n\n", i->path, i->format, i->tier,
            i->threads, i->threads == 1 ? "" : "s", r->runs, r->runs == 1 ? "" : "s");
     if (b->depth > 0)
@@ -451,7 +462,7 @@ static json_t *report(const struct bench_settings *b, const struct results *r, c
                       const struct puna_ceilings *c, const struct puna_model_info *i)
 {
     const struct rated prefill = rate_prefill(b, r, z, c, i);
-    const struct rated decode = rate_decode(b, r, z, c, i);
+    const struct rated decode = rate_decode(b, r, z, i);
     json_t *j = json_pack(
         "{s:s, s:o, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:I, s:{s:f, s:f, s:f, s:f}}", "version",
         puna_version(), "model", json_lossy(i->path, strlen(i->path)), "format", i->format, "tier",
@@ -542,7 +553,7 @@ const struct command cmd_bench = {
     .details =
         "Prefill, decoding, a picture, the time to the first token, opening the model, and peak "
         "memory. Beside each rate stands the ceiling measured in the same run: for decoding, how fast "
-        "the weights can be read, right before and after; for prefill and pictures, multiply-adds of "
+        "the weights can be read, in turns with it; for prefill and pictures, multiply-adds of "
         "the weights' number format (int8 for a vision tower that is multiplied so), and of bf16 or f32 for "
         "attention, by the instructions in use (--cpu). "
         "'puna synth' makes models of the real shapes to measure without weights.\n"
