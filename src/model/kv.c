@@ -2,6 +2,8 @@
 /* K/V stores: one allocation, views per (layer, KV head). Memory is zeroed by the system and costs nothing
  * until written; zeros are also what the attention kernels may meet behind the last key of a tile. */
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "model/model.h"
@@ -71,10 +73,25 @@ void pn_kv_close(struct pn_kv **kv)
     *kv = NULL;
 }
 
-void pn_kv_noise(const struct pn_kv *kv, const struct pn_model *m, int32_t pos0, int32_t n)
+void pn_kv_expect(struct pn_kv *kv, int32_t n_keys)
+{
+    enum { HUGE = 2 << 20 };
+    if (kv->huge || kv->bytes == 0 /* all layers cross */ ||
+        pn_kv_k_bytes(kv->type, kv->view[0].hd, round64(n_keys)) < HUGE)
+        return;
+    kv->huge = true;
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)kv->mem,
+                    start = (from + page - 1) & ~(page - 1), end = (from + kv->bytes) & ~(page - 1);
+    (void)madvise((void *)start, end - start, MADV_HUGEPAGE);
+#endif
+}
+
+void pn_kv_noise(struct pn_kv *kv, const struct pn_model *m, int32_t pos0, int32_t n)
 {
     enum { POOL = 8192, MOST_HD = 1024 }; /* rows are taken from the pool at many offsets */
     float pool[POOL];
+    pn_kv_expect(kv, pos0 + n);
     const int32_t hd = m->hp.head_dim < MOST_HD ? m->hp.head_dim : MOST_HD;
     uint32_t x = 1;
     for (int32_t i = 0; i < POOL; i++) {

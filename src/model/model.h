@@ -306,13 +306,17 @@ struct pn_kv {
     struct pn_kv_view *view; /* [self layer ordinal][n_kv_head] */
     void *mem;
     size_t bytes;
+    bool huge; /* huge pages have been asked for */
 };
 size_t pn_kv_total_bytes(const struct pn_hparams *hp, enum pn_kv_type type, int32_t cap);
 int pn_kv_open(struct pn_kv **out, const struct pn_hparams *hp, enum pn_kv_type type, int32_t cap,
                struct puna_error *err);
 void pn_kv_close(struct pn_kv **kv);
+/* Before positions up to n_keys are written. Asks for huge pages once a head's keys are as large as one (in f16 8192 of
+ * them), so that attention waits for fewer page table walks; earlier it would waste memory. */
+void pn_kv_expect(struct pn_kv *kv, int32_t n_keys);
 /* Noise of unit variance into positions pos0 .. pos0+n-1 of every layer and head, for measuring. */
-void pn_kv_noise(const struct pn_kv *kv, const struct pn_model *m, int32_t pos0, int32_t n);
+void pn_kv_noise(struct pn_kv *kv, const struct pn_model *m, int32_t pos0, int32_t n);
 /* Views into mem for n_sets x n_kv_head (K, V, scales one after another); returns the bytes they take;
  * view == NULL: count only. */
 size_t pn_kv_layout(struct pn_kv_view *view, uint8_t *mem, int32_t n_sets, int32_t n_kv_head,

@@ -415,6 +415,7 @@ int pn_session_eval(puna_session *s, puna_logits_fn fn, void *user, struct puna_
                                    .observer = s->observer,
                                    .first_logit_row = fn ? 0 : first + n == total ? n - 1 : n};
         s->last_logits = NULL;
+        pn_kv_expect(s->kv, first + n);
         rc = pn_forward(s->m, &b, s->scratch, s->logits, &s->cancel);
         if (rc) {
             rc = pn_fail(err, rc, "cancelled");
