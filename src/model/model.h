@@ -149,7 +149,7 @@ struct pn_rows {
 };
 /* What is done to them on the way. */
 struct pn_norm {
-    const float *w, *b; /* [k]; w NULL: nothing; b NULL: RMSNorm, else LayerNorm */
+    const float *w, *b; /* [k]; b NULL: RMSNorm, else LayerNorm */
     float eps;
 };
 /* Forms that weights want their input rows in; a step whose weights differ may need both. None: f32 as they are. */

@@ -236,13 +236,11 @@ int pn_vision_must_be_full(struct pn_model *m, int32_t ratio_id, int32_t n_tiles
 
 /* ------------------------------------------------------------------------- pieces of a layer */
 
-static struct pn_in stage(struct enc *e, struct pn_team *t, const float *x, int32_t m, int32_t k,
-                          const struct pn_vec *ln_w, const struct pn_vec *ln_b, int forms)
+static struct pn_in stage(struct enc *e, struct pn_team *t, const struct pn_rows *rows, const struct pn_norm *norm,
+                          int forms)
 {
     const struct pn_stage_mem mem = {e->xn, e->forms, false};
-    const struct pn_rows rows = {x, NULL, m, k};
-    const struct pn_norm ln = {ln_w ? ln_w->v : NULL, ln_b ? ln_b->v : NULL, e->m->hp.v_eps};
-    struct pn_in in = pn_stage(&e->mm, t, &rows, ln_w ? &ln : NULL, forms, &mem);
+    struct pn_in in = pn_stage(&e->mm, t, rows, norm, forms, &mem);
     in.fill = e->thread[t->tid].fill;
     return in;
 }
@@ -252,11 +250,10 @@ static int forms_of(const struct enc *e, const struct pn_weight *w)
     return pn_forms(&e->mm, 1, &w);
 }
 
-/* c[m][w->n] = x * w^T (+ bias) (GELU), LayerNorm before it when ln_w is given */
-static void product(struct enc *e, struct pn_team *t, const float *x, int32_t m, const struct pn_vec *ln_w,
-                    const struct pn_vec *ln_b, struct pn_out *out)
+/* c[m][w->n] = x * w^T (+ bias) (GELU) */
+static void product(struct enc *e, struct pn_team *t, const float *x, int32_t m, struct pn_out *out)
 {
-    const struct pn_in in = stage(e, t, x, m, out->w->k, ln_w, ln_b, forms_of(e, out->w));
+    const struct pn_in in = stage(e, t, &(struct pn_rows){x, NULL, m, out->w->k}, NULL, forms_of(e, out->w));
     pn_products(&e->mm, t, &in, 1, out);
 }
 
@@ -302,9 +299,8 @@ static const struct pn_w8_rule after_norm = {.limit = 1e-4f}, after_attention = 
 
 /* Input rows of a layer's product. */
 struct rows_in {
-    const float *x;
-    int32_t m, k;
-    const struct pn_vec *ln_w, *ln_b; /* or NULL: no LayerNorm before it */
+    struct pn_rows rows;
+    const struct pn_norm *norm; /* NULL: none before it */
     const struct pn_w8_rule *rule;
 };
 /* The rows in *out, for products with weights of the layer that is returned: with_w8's, if `copied` and the rows lose
@@ -313,16 +309,14 @@ static const struct pn_vlayer *stage_rows(struct enc *e, struct pn_team *t, cons
                                           const struct pn_vlayer *l, const struct pn_vlayer *w8, bool copied,
                                           int forms, struct pn_w8_in *out)
 {
-    const struct pn_rows rows = {r->x, NULL, r->m, r->k};
-    const struct pn_norm ln = {r->ln_w ? r->ln_w->v : NULL, r->ln_b ? r->ln_b->v : NULL, e->m->hp.v_eps};
     const struct pn_w8_mem mem = {e->xn,   e->forms,      e->centre, e->noise,
                                   e->redo, e->redo_forms, e->thread[t->tid].row};
     if (!copied)
-        out->in = stage(e, t, r->x, r->m, r->k, r->ln_w, r->ln_b, forms);
-    else if (pn_w8_stage(&e->mm, t, &rows, r->ln_w ? &ln : NULL, r->rule, forms & ~PN_FORM_INT8, &mem, out))
+        out->in = stage(e, t, &r->rows, r->norm, forms);
+    else if (pn_w8_stage(&e->mm, t, &r->rows, r->norm, r->rule, forms & ~PN_FORM_INT8, &mem, out))
         return w8;
     else /* normalised they are */
-        out->in = stage(e, t, out->in.x, r->m, r->k, NULL, NULL, forms);
+        out->in = stage(e, t, &(struct pn_rows){out->in.x, NULL, r->rows.m, r->rows.k}, NULL, forms);
     return l;
 }
 
@@ -352,6 +346,7 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
     const float g_ffn = l->gate_ffn.v ? l->gate_ffn.v[0] : 1.0f;
     float *slab = e->thread[t->tid].slab;
     const struct pn_weight *qkv[] = {&l->wq, &l->wk, &l->wv};
+    const struct pn_norm ln1 = {l->ln1_w.v, l->ln1_b.v, e->m->hp.v_eps}, ln2 = {l->ln2_w.v, l->ln2_b.v, e->m->hp.v_eps};
     struct pn_vlayer w8;
     const struct pn_vlayer *use;
     struct pn_w8_in in;
@@ -361,7 +356,7 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
         const int32_t n = e->n_tok - r0 < BLOCK ? e->n_tok - r0 : BLOCK;
         const size_t off = (size_t)r0 * (size_t)D;
         *fill = padding(e, r0, n);
-        use = stage_rows(e, t, &(struct rows_in){e->x + off, n, D, &l->ln1_w, &l->ln1_b, &after_norm}, l, &w8,
+        use = stage_rows(e, t, &(struct rows_in){{e->x + off, NULL, n, D}, &ln1, &after_norm}, l, &w8,
                          w8.wq.origin || w8.wk.origin || w8.wv.origin, pn_forms(&e->mm, 3, qkv), &in);
         pn_products(&e->mm, t, &in.in, 3,
                     (struct pn_out[]){{.w = &use->wq, .c = e->q + off}, {.w = &use->wk, .c = e->kb},
@@ -378,13 +373,13 @@ static void layer(struct enc *e, struct pn_team *t, const struct pn_vlayer *l)
         const size_t off = (size_t)r0 * (size_t)D;
         float *x = e->x + off;
         *fill = padding(e, r0, n);
-        use = stage_rows(e, t, &(struct rows_in){e->q + off, n, D, NULL, NULL, &after_attention}, l, &w8,
+        use = stage_rows(e, t, &(struct rows_in){{e->q + off, NULL, n, D}, NULL, &after_attention}, l, &w8,
                          w8.wo.origin, forms_of(e, &l->wo), &in);
         pn_product_add(&e->mm, t, &in.in, &use->wo, NULL, g_attn, x, NULL, slab);
-        use = stage_rows(e, t, &(struct rows_in){x, n, D, &l->ln2_w, &l->ln2_b, &after_norm}, l, &w8, w8.fc1.origin,
+        use = stage_rows(e, t, &(struct rows_in){{x, NULL, n, D}, &ln2, &after_norm}, l, &w8, w8.fc1.origin,
                          forms_of(e, &l->fc1), &in);
         pn_products(&e->mm, t, &in.in, 1, &(struct pn_out){&use->fc1, e->h, l->fc1_b.v, true, NULL});
-        use = stage_rows(e, t, &(struct rows_in){e->h, n, l->fc2.k, NULL, NULL, &after_gelu}, l, &w8, w8.fc2.origin,
+        use = stage_rows(e, t, &(struct rows_in){{e->h, NULL, n, l->fc2.k}, NULL, &after_gelu}, l, &w8, w8.fc2.origin,
                          forms_of(e, &l->fc2), &in);
         pn_product_add(&e->mm, t, &in.in, &use->fc2, l->fc2_b.v, g_ffn, x, NULL, slab);
     }
@@ -415,7 +410,7 @@ static void patches(struct enc *e, struct pn_team *t)
             }
             pn_barrier(t);
             float *x = e->x + ((size_t)tile * (size_t)v->n_pos + 1 + (size_t)r0) * (size_t)D;
-            product(e, t, e->h, n, NULL, NULL, &(struct pn_out){.w = &v->patch, .c = x});
+            product(e, t, e->h, n, &(struct pn_out){.w = &v->patch, .c = x});
         }
 }
 
@@ -541,8 +536,8 @@ static void outputs(struct enc *e, struct pn_team *t)
         pn_barrier(t);
         if (!e->job->cross)
             continue;
-        product(e, t, e->h, n, NULL, NULL, &(struct pn_out){.w = &v->proj, .c = e->states, .bias = v->proj_b.v});
-        const struct pn_in in = stage(e, t, e->states, n, hp->d_model, NULL, NULL, forms);
+        product(e, t, e->h, n, &(struct pn_out){.w = &v->proj, .c = e->states, .bias = v->proj_b.v});
+        const struct pn_in in = stage(e, t, &(struct pn_rows){e->states, NULL, n, hp->d_model}, NULL, forms);
         for (int32_t l = 0; l < hp->n_layer; l++) {
             const struct pn_layer *cl = &m->layers[l];
             if (!cl->cross)
