@@ -14,9 +14,9 @@
 
 #include "x86_mm.h"
 
-#define DUO_MIN 8 /* activation rows; at least six */
-#define DUO_MAX 16
 #define DUO_MR 4
+#define DUO_MIN (2 * DUO_MR) /* activation rows */
+#define DUO_MAX 16
 
 /* Half a panel of the next tile, and memory for what must wait while it is unpacked. */
 struct duo_scratch {
@@ -172,18 +172,18 @@ typedef void duo_fn(const struct panel *t, const struct act_rows *a, const struc
     {                                                                                                       \
         duo_tile(mr, unpack, t, a, p, c);                                                                   \
     }
+DUO(1, 0)
+DUO(2, 0)
 DUO(3, 0)
-DUO(3, 1)
 DUO(4, 0)
 DUO(4, 1)
-static duo_fn *const duos[2][2] = { { duo_3_0, duo_3_1 }, { duo_4_0, duo_4_1 } };
+static duo_fn *const duos[DUO_MR] = { duo_1_0, duo_2_0, duo_3_0, duo_4_0 };
 
 /* n: a multiple of NR; DUO_MIN <= m <= DUO_MAX */
 static __attribute__((noinline)) void mm_duo_q6_k(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
                                                   const struct pn_act *a, int32_t m0, int32_t m)
 {
     const size_t block = sizeof(struct pn_q6_k);
-    const int32_t n_tiles = (m + DUO_MR - 1) / DUO_MR, least = m / n_tiles, n_larger = m % n_tiles;
     struct panel t[2][2] __attribute__((aligned(64)));
     struct duo_scratch scratch;
     float acc[DUO_MAX * NR] __attribute__((aligned(64)));
@@ -198,17 +198,18 @@ static __attribute__((noinline)) void mm_duo_q6_k(float *c, size_t ldc, const vo
             struct duo_plan plan = { { b + 1 < a->nb ? wr + (size_t)(b + 1) * block : after, row_bytes }, t[1 - now],
                                      coming + (size_t)b * NR * block, &scratch };
             const size_t r0 = (size_t)b * (size_t)a->m + (size_t)m0;
-            for (int32_t it = 0, i = 0; it < n_tiles; it++) {
-                const int32_t mr = least + (it < n_larger);
+            for (int32_t i = 0, mr; i < m; i += mr) {
+                mr = m - i < DUO_MR ? m - i : DUO_MR;
                 const size_t r = r0 + (size_t)i;
                 const struct act_rows ar = { a->q + r * PN_QK, a->s32 + r * 8, a->s16 + r * 16, a->d + r };
                 if (b + 1 == a->nb) /* to be written soon */
                     for (int32_t k = i; k < i + mr; k++)
                         fetch_lines((const uint8_t *)(c + (size_t)k * ldc + n0), NR / 16);
-                duos[mr - 3][it < 2](t[now], &ar, &plan, acc + (size_t)i * NR);
-                i += mr;
-                if (it > 0) /* both panels are unpacked */
+                if (i >= 2 * DUO_MR) { /* both panels are unpacked */
+                    duos[mr - 1](t[now], &ar, &plan, acc + (size_t)i * NR);
                     continue;
+                }
+                duo_4_1(t[now], &ar, &plan, acc + (size_t)i * NR);
                 plan.row = rows_skip(plan.row, LANES, 0);
                 plan.to++;
                 plan.ahead += NR * block / 2;
