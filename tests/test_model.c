@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A text prompt touches no vision tensor and no cross layer: their pages are made unreadable, and it runs. */
+/* Which memory is touched: a text prompt touches no vision tensor and no cross layer, whose pages are made unreadable;
+ * asking for other pages leaves keys and values as they are. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -78,8 +79,34 @@ static void test_gguf(void **state)
     text_alone("ollama/tiny-a-combined-f16.gguf");
 }
 
+static void test_kv_pages(void **state)
+{
+    (void)state;
+    enum { HD = 128, CAP = 40000 };
+    const struct pn_hparams hp = {.n_layer = 1, .n_kv_head = 1, .head_dim = HD};
+    struct puna_error err = {0};
+    struct pn_kv *kv;
+    assert_int_equal(pn_kv_open(&kv, &hp, PN_KV_F16, CAP, &err), 0);
+    uint16_t *k = kv->view[0].k, *v = kv->view[0].v;
+    const size_t n = (size_t)CAP * HD, written[] = {0, 1, n / 3, n - 1};
+    for (int i = 0; i < 4; i++)
+        k[written[i]] = v[written[i]] = (uint16_t)(i + 1);
+    pn_kv_expect(kv, 32000);
+    assert_false(kv->huge);
+    pn_kv_expect(kv, 32768);
+    assert_true(kv->huge);
+    size_t sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (size_t)k[i] + v[i];
+    assert_int_equal(sum, 20);
+    for (int i = 0; i < 4; i++)
+        assert_true(k[written[i]] == i + 1 && v[written[i]] == i + 1);
+    pn_kv_close(&kv);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_hub), cmocka_unit_test(test_gguf)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_hub), cmocka_unit_test(test_gguf),
+                                       cmocka_unit_test(test_kv_pages)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

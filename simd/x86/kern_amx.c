@@ -589,7 +589,7 @@ void pn_kern_init_amx(struct pn_kern *k)
 #endif
 {
     const struct pn_tile bf16_tile = { MR, LANES };
-    FILL_MM(MR, LANES);
+    FILL_MM(MR, NR);
     k->prefer_int8 = 0; /* bf16 tiles are as fast, since there are no scales, and more exact */
     k->mm_bf16[PN_BF16] = (struct pn_kern_mm_bf16){ ISA(mm_bf16_bf16), bf16_tile };
     k->mm_bf16[PN_F16] = (struct pn_kern_mm_bf16){ ISA(mm_bf16_f16), bf16_tile };

@@ -107,8 +107,8 @@ INLINE void duo_tile(int mr, int unpack, const struct panel *t, const struct act
     const int8_t *q = a->q;
     const uint8_t *w = t[0].w[0], *ahead = p->ahead;
     const int32_t *sc = t[0].s.sc[0], *st = start[0];
-    struct duo_half next = { p->row, 0, p->to->w, p->s };
-    for (; next.half < 2; next.half++, next.w += 32) {
+    struct duo_half next = { p->row, 0, unpack ? p->to->w : NULL, p->s };
+    for (; next.half < 2; next.half++) {
         struct columns columns;
         PRAGMA_UNROLL
         for (int g = 0; g < 8; g++) {
@@ -151,6 +151,8 @@ INLINE void duo_tile(int mr, int unpack, const struct panel *t, const struct act
         sc += 8 * LANES;
         st += 8;
         ahead += 64 * DUO_LINES;
+        if (unpack)
+            next.w += 32;
     }
     if (unpack)
         header_q6_k(p->to, p->row);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 
 /* ---------------------------------------------------------------------------- SIGBUS guard */
 
@@ -185,11 +186,9 @@ int pn_map_open(struct pn_map **out, const char *path, struct puna_error *err)
             pn_map_close(&m);
             return rc;
         }
-#ifdef MADV_HUGEPAGE
-        /* A wish: what is not cached yet is read in pieces of 2 MiB, which some file systems keep together; then
-         * reading the weights takes one page table walk in 2 MiB instead of 4 KiB. */
-        (void)madvise(p, size, MADV_HUGEPAGE);
-#endif
+        /* What is not cached yet is read in pieces of 2 MiB, which some file systems keep together; then reading
+         * the weights takes one page table walk in 2 MiB instead of 4 KiB. */
+        pn_huge_pages(p, size);
         m->data = p;
         m->slot = slot_take(p, size);
     }

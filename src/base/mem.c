@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define ALIGN 64
 
@@ -41,6 +43,19 @@ void pn_free(void *p)
     void *block;
     memcpy(&block, (char *)p - sizeof(void *), sizeof block);
     free(block);
+}
+
+void pn_huge_pages(void *p, size_t n)
+{
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)p;
+    const uintptr_t start = (from + page - 1) & ~(page - 1), end = (from + n) & ~(page - 1);
+    if (start < end)
+        (void)madvise((void *)start, end - start, MADV_HUGEPAGE);
+#else
+    (void)p;
+    (void)n;
+#endif
 }
 
 /* ---------------------------------------------------------------------------- byte buffer */

@@ -16,6 +16,8 @@ bool pn_add_size(size_t a, size_t b, size_t *out);
  * touched). NULL when n*size overflows or memory is short. n == 0 gives a valid pointer. */
 void *pn_calloc_array(size_t n, size_t size);
 void pn_free(void *p); /* for the above only; NULL allowed */
+/* A wish: huge pages for the whole pages of n bytes at p, where the system has them for such memory. */
+void pn_huge_pages(void *p, size_t n);
 
 /* Growing byte buffer. Zero-initialise; data is NUL-terminated after every successful append. */
 struct pn_buf {

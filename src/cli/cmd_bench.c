@@ -242,12 +242,12 @@ static void close_session(puna_session **s)
 static int measure_decode(struct results *r, int run, puna_session *s, const puna_model *m, int64_t tokens,
                           struct puna_error *err)
 {
-    enum { TURN = 4 };
+    const int64_t turn = tokens >= 32 ? 4 : tokens >= 16 ? 2 : 1; /* at least eight turns */
     double seconds = 0, per_gb = 1 / puna_measure_reads(m);
     int turns = 0;
-    for (int64_t left = tokens; left > 0; left -= TURN, turns++) {
+    for (int64_t left = tokens; left > 0; left -= turn, turns++) {
         struct puna_gen_result gen = { 0 };
-        const int rc = generate(s, m, (int32_t)(left < TURN ? left : TURN), &gen, err);
+        const int rc = generate(s, m, (int32_t)(left < turn ? left : turn), &gen, err);
         if (rc != 0)
             return rc;
         /* the first token of all comes from the prompt's own logits, without a pass */
@@ -332,6 +332,7 @@ static int measure_picture(struct results *r, int run, const puna_model *m,
 
 struct rated {
     double value, of; /* achieved and possible, in the same unit */
+    double part;      /* value / of; of several runs' pairs the median */
     const char *unit;
 };
 
@@ -344,6 +345,7 @@ static struct rated rate_macs(const struct macs *m, double seconds, const struct
                          (m->f32 > 0 ? m->f32 / c->f32_gops : 0);
     return (struct rated){ .value = 2 * all / seconds / 1e9,
                            .of = all / least,
+                           .part = 2 * least / seconds / 1e9,
                            .unit = m->int8 == 0   ? (m->bf16 > 0 ? "bf16" : "f32")
                                    : m->bf16 > 0  ? "int8 and bf16"
                                    : m->f32 > 0   ? "int8 and f32"
@@ -377,11 +379,11 @@ static struct rated rate_decode(const struct bench_settings *b, const struct res
                                 const struct sizes *z, const struct puna_model_info *i)
 {
     const double bytes = z->text.bytes + kv_bytes(b, i);
-    const double value = median(r->decode, r->runs) * bytes / 1e9;
-    double part[MAX_RUNS]; /* of each run's own ceiling: it may have moved between runs */
+    double part[MAX_RUNS]; /* of each run's own ceiling, which may have moved between runs */
     for (int run = 0; run < r->runs; run++)
         part[run] = r->decode[run] * bytes / 1e9 / r->read[run];
-    return (struct rated){ value, value / median(part, r->runs), "read" };
+    return (struct rated){ median(r->decode, r->runs) * bytes / 1e9, median(r->read, r->runs), median(part, r->runs),
+                           "read" };
 }
 
 /* Matrix products and attention of the tiles that must be computed: the picture's own and one for all
@@ -409,7 +411,7 @@ static void print_row(const char *what, double value, const char *unit, const st
     printf("  %-26s %9.2f %-6s", what, value, unit);
     if (rated != NULL && rated->of > 0)
         printf("  %9.1f %s of %.1f (%s): %.0f %%", rated->value, rate_unit, rated->of, rated->unit,
-               100 * rated->value / rated->of);
+               100 * rated->part);
     putchar('\n');
 }
 
@@ -454,7 +456,7 @@ static json_t *json_rated(const char *unit, const double *v, int n, const struct
     if (x != NULL)
         json_object_update_new(j, json_pack("{s:f, s:f, s:s, s:f}", "achieved", x->value, "ceiling",
                                             x->of, "ceiling_of", x->unit, "part",
-                                            x->of > 0 ? x->value / x->of : 0.0));
+                                            x->of > 0 ? x->part : 0.0));
     return j;
 }
 
@@ -472,7 +474,9 @@ static json_t *report(const struct bench_settings *b, const struct results *r, c
         "f32_gops", c->f32_gops);
     json_object_set_new(j, "prefill",
                         json_rated("tokens_per_second", r->prefill, r->runs, &prefill));
-    json_object_set_new(j, "decode", json_rated("tokens_per_second", r->decode, r->runs, &decode));
+    json_t *d = json_rated("tokens_per_second", r->decode, r->runs, &decode);
+    json_object_set_new(d, "ceiling_runs", json_runs(r->read, r->runs));
+    json_object_set_new(j, "decode", d);
     if (r->n_tiles > 0) {
         const struct rated picture = rate_picture(r, z, c, i, b->session.precise);
         json_t *p = json_rated("seconds", r->encode, r->runs, &picture);

@@ -269,7 +269,7 @@ struct pn_kern_any pn_kern_at(const struct pn_kern *k, size_t offset, size_t siz
 
 struct pn_kern_slot {
     const char *name;
-    const char *tier;   /* whose kernel fills it; NULL: an optional slot that is empty, and the rest is not set */
+    const char *tier;   /* whose kernel fills it; NULL: an optional slot that is empty, and the rest is 0 */
     const char *packer; /* the slot that packs activations for it, or NULL */
     struct pn_tile tile;
 };

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "base/mem.h"
 #include "cpu/cpu.h"
 
 /* Pieces and distance as they were fastest on a busy host, where lines come late: 2 KiB ahead is slower there than
@@ -85,7 +86,7 @@ static double read_bandwidth(int threads)
         uint8_t *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (p == MAP_FAILED)
             continue;
-        madvise(p, bytes, MADV_HUGEPAGE); /* a wish: touching small pages can take seconds */
+        pn_huge_pages(p, bytes); /* touching small ones can take seconds */
         touch(p, bytes, threads);
         double rate[RUNS];
         for (int i = 0; i < RUNS; i++)

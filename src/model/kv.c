@@ -2,10 +2,9 @@
 /* K/V stores: one allocation, views per (layer, KV head). Memory is zeroed by the system and costs nothing
  * until written; zeros are also what the attention kernels may meet behind the last key of a tile. */
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "model/model.h"
 
 static int64_t round64(int64_t n)
@@ -75,16 +74,12 @@ void pn_kv_close(struct pn_kv **kv)
 
 void pn_kv_expect(struct pn_kv *kv, int32_t n_keys)
 {
-    enum { HUGE = 2 << 20 };
+    enum { LARGE = 8 << 20 };
     if (kv->huge || kv->bytes == 0 /* all layers cross */ ||
-        pn_kv_k_bytes(kv->type, kv->view[0].hd, round64(n_keys)) < HUGE)
+        pn_kv_k_bytes(kv->type, kv->view[0].hd, round64(n_keys)) < LARGE)
         return;
     kv->huge = true;
-#ifdef MADV_HUGEPAGE
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)kv->mem,
-                    start = (from + page - 1) & ~(page - 1), end = (from + kv->bytes) & ~(page - 1);
-    (void)madvise((void *)start, end - start, MADV_HUGEPAGE);
-#endif
+    pn_huge_pages(kv->mem, kv->bytes);
 }
 
 void pn_kv_noise(struct pn_kv *kv, const struct pn_model *m, int32_t pos0, int32_t n)

@@ -312,8 +312,9 @@ size_t pn_kv_total_bytes(const struct pn_hparams *hp, enum pn_kv_type type, int3
 int pn_kv_open(struct pn_kv **out, const struct pn_hparams *hp, enum pn_kv_type type, int32_t cap,
                struct puna_error *err);
 void pn_kv_close(struct pn_kv **kv);
-/* Before positions up to n_keys are written. Asks for huge pages once a head's keys are as large as one (in f16 8192 of
- * them), so that attention waits for fewer page table walks; earlier it would waste memory. */
+/* Before positions up to n_keys are written. Asks for huge pages once a head's keys are as large as four of them (in
+ * f16 32768 keys), so that attention waits for fewer page table walks; each head's last page, of 2 MiB then, is memory
+ * that the system hands out early. */
 void pn_kv_expect(struct pn_kv *kv, int32_t n_keys);
 /* Noise of unit variance into positions pos0 .. pos0+n-1 of every layer and head, for measuring. */
 void pn_kv_noise(struct pn_kv *kv, const struct pn_model *m, int32_t pos0, int32_t n);

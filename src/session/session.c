@@ -390,6 +390,7 @@ int pn_session_eval(puna_session *s, puna_logits_fn fn, void *user, struct puna_
         s->logits = l;
         s->logit_rows = chunk;
     }
+    pn_kv_expect(s->kv, total);
     while (!rc && s->n_eval < total) {
         const int32_t first = s->n_eval, n = chunk_rows(s, first, total - first < chunk ? total - first : chunk);
         rc = encode_pictures(s, first, n, err);
@@ -415,7 +416,6 @@ int pn_session_eval(puna_session *s, puna_logits_fn fn, void *user, struct puna_
                                    .observer = s->observer,
                                    .first_logit_row = fn ? 0 : first + n == total ? n - 1 : n};
         s->last_logits = NULL;
-        pn_kv_expect(s->kv, first + n);
         rc = pn_forward(s->m, &b, s->scratch, s->logits, &s->cancel);
         if (rc) {
             rc = pn_fail(err, rc, "cancelled");

@@ -11,13 +11,14 @@
 static const int32_t m_list[] = { 1,  2,  3,  4,  5,  6,  7,  8,  9,  10,  11, 12,
                                   13, 14, 15, 16, 17, 31, 32, 33, 47, 64, 100, 515, 530 };
 static const int32_t n_list[] = { 1,  2,  3,  4,  5,  7,  8,  9,  11, 13, 15, 16, 17, 19, 21, 23, 25,
-                                  27, 29, 31, 32, 33, 35, 48, 64, 100 };
+                                  27, 29, 31, 32, 33, 35, 48, 63, 64, 65, 100, 129 };
 #define LIST_LEN(a) ((int32_t)(sizeof(a) / sizeof((a)[0])))
 
 /* Around a register tile of t rows, where loops over such tiles end in their different ways. */
 #define TILE_EDGES(t) { (t) - 1, (t), (t) + 1, 2 * (t) + 1 }
 
-/* The numbers of activation rows to try: m_list, and what the kernel's own tile adds to it. */
+/* The numbers of activation rows to try: m_list, and what the kernel's own tile adds to it (nothing with the tiles
+ * of today, whose edges the list has). */
 struct sizes {
     int32_t n, at[LIST_LEN(m_list) + 4];
 };

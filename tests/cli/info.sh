@@ -92,7 +92,7 @@ if mask=$(taskset -cp $$ 2>/dev/null); then
 fi
 
 ok bench -m "$model" --prompt 20 --gen 4 --runs 2 --image 100x100 --json
-for path in prefill.tokens_per_second prefill.runs.1 decode.tokens_per_second decode.ceiling picture.seconds \
+for path in prefill.tokens_per_second prefill.runs.1 decode.tokens_per_second decode.ceiling decode.ceiling_runs.1 picture.seconds \
     picture.part first_token.seconds load_seconds peak_bytes ceilings.read_gbs; do
     value=$(json "$tmp/out" "$path") || fail "bench has no $path"
     case $value in -* | 0 | 0.0) [ "$path" = picture.part ] || fail "bench: $path is $value" ;; esac
