@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "checkkern.h"
 #include "cpu/cpu.h"
 #include "kern/measure.h"
@@ -44,6 +45,7 @@ static void *memory(size_t bytes)
         fprintf(stderr, "checkkern: no memory for the bench\n");
         exit(1);
     }
+    pn_huge_pages(p, bytes); /* as a model does */
     memset(p, 0, bytes);
     return p;
 }
