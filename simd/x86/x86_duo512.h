@@ -86,10 +86,15 @@ INLINE void duo_step(struct columns *c, const struct duo_half *p, int i)
 struct duo_plan {
     rows_t row; /* of the panel to unpack */
     struct panel *to;
-    const uint8_t *ahead; /* to be fetched */
+    const uint8_t *ahead; /* four lines are fetched from there, four from `step` further, and so on */
+    size_t step, half;    /* half: from those with the first half of the columns to those with the second */
     struct duo_scratch *s;
 };
-#define DUO_LINES ((int)(NR * sizeof(struct pn_q6_k) / 256) + 1) /* fetched in half a register tile */
+/* Lines are fetched in the order of the file, those of the next rows: 56 in each of two register tiles, which is
+ * enough for them. Where these and what is in use are more than L2 holds, those of the same rows so many super-blocks
+ * on. */
+#define DUO_AHEAD 3
+#define DUO_L2 (900 * 1024)
 
 /* c[mr][NR] += one super-block. mr and unpack are constants at every call. */
 INLINE void duo_tile(int mr, int unpack, const struct panel *t, const struct act_rows *a, const struct duo_plan *p,
@@ -110,6 +115,9 @@ INLINE void duo_tile(int mr, int unpack, const struct panel *t, const struct act
     struct duo_half next = { p->row, 0, unpack ? p->to->w : NULL, p->s };
     for (; next.half < 2; next.half++) {
         struct columns columns;
+        const uint8_t *fetch = ahead;
+        /* the last four, or, without a branch, what is in L1 anyway */
+        const uint8_t *last = p->half < 8 * p->step ? t[0].w[0] : ahead + 7 * p->step;
         PRAGMA_UNROLL
         for (int g = 0; g < 8; g++) {
             __m512i x0[DUO_MR], x1[DUO_MR];
@@ -129,8 +137,9 @@ INLINE void duo_tile(int mr, int unpack, const struct panel *t, const struct act
                     short_jump();
                 if (!unpack)
                     continue;
-                if (DUO_LINES * k / 32 != DUO_LINES * (k + 1) / 32)
-                    _mm_prefetch((const char *)ahead + 64 * (DUO_LINES * k / 32), _MM_HINT_T0);
+                _mm_prefetch((const char *)(g < 7 ? fetch : last) + 64 * (k % 4), _MM_HINT_T0);
+                if (k % 4 == 3)
+                    fetch += p->step;
                 const int first = 3 * DUO_STEPS * k / 32, end = 3 * DUO_STEPS * (k + 1) / 32;
                 duo_step(&columns, &next, first);
                 if (first + 1 < end)
@@ -150,7 +159,7 @@ INLINE void duo_tile(int mr, int unpack, const struct panel *t, const struct act
         w += 32 * 64;
         sc += 8 * LANES;
         st += 8;
-        ahead += 64 * DUO_LINES;
+        ahead += p->half;
         if (unpack)
             next.w += 32;
     }
@@ -188,6 +197,7 @@ static __attribute__((noinline)) void mm_duo_q6_k(float *c, size_t ldc, const vo
     const size_t block = sizeof(struct pn_q6_k);
     struct panel t[2][2] __attribute__((aligned(64)));
     struct duo_scratch scratch;
+    const bool large = 2 * NR * row_bytes + (size_t)m * (size_t)a->k > DUO_L2;
     float acc[DUO_MAX * NR] __attribute__((aligned(64)));
     int now = 0;
     for (int p = 0; p < 2; p++)
@@ -197,8 +207,14 @@ static __attribute__((noinline)) void mm_duo_q6_k(float *c, size_t ldc, const vo
         const uint8_t *after = n0 + NR < n ? coming : wr; /* what is unpacked last is multiplied by nobody */
         memset(acc, 0, (size_t)m * NR * sizeof *acc);
         for (int32_t b = 0; b < a->nb; b++, now ^= 1) {
+            const int32_t soon = b + DUO_AHEAD;
             struct duo_plan plan = { { b + 1 < a->nb ? wr + (size_t)(b + 1) * block : after, row_bytes }, t[1 - now],
-                                     coming + (size_t)b * NR * block, &scratch };
+                                     coming + (size_t)b * NR * block, 256, 7 * 256, &scratch };
+            if (large) {
+                plan.ahead = soon < a->nb ? wr + (size_t)soon * block : coming + (size_t)(soon - a->nb) * block;
+                plan.step = row_bytes;
+                plan.half = 8 * row_bytes;
+            }
             const size_t r0 = (size_t)b * (size_t)a->m + (size_t)m0;
             for (int32_t i = 0, mr; i < m; i += mr) {
                 mr = m - i < DUO_MR ? m - i : DUO_MR;
@@ -214,7 +230,7 @@ static __attribute__((noinline)) void mm_duo_q6_k(float *c, size_t ldc, const vo
                 duo_4_1(t[now], &ar, &plan, acc + (size_t)i * NR);
                 plan.row = rows_skip(plan.row, LANES, 0);
                 plan.to++;
-                plan.ahead += NR * block / 2;
+                plan.ahead += large ? LANES * row_bytes : NR * block / 2;
             }
         }
         for (int32_t i = 0; i < m; i++)
