@@ -376,14 +376,14 @@ static double kv_bytes(const struct bench_settings *b, const struct puna_model_i
 }
 
 static struct rated rate_decode(const struct bench_settings *b, const struct results *r,
-                                const struct sizes *z, const struct puna_model_info *i)
+                                const struct sizes *z, const struct puna_ceilings *c,
+                                const struct puna_model_info *i)
 {
     const double bytes = z->text.bytes + kv_bytes(b, i);
     double part[MAX_RUNS]; /* of each run's own ceiling, which may have moved between runs */
     for (int run = 0; run < r->runs; run++)
         part[run] = r->decode[run] * bytes / 1e9 / r->read[run];
-    return (struct rated){ median(r->decode, r->runs) * bytes / 1e9, median(r->read, r->runs), median(part, r->runs),
-                           "read" };
+    return (struct rated){ median(r->decode, r->runs) * bytes / 1e9, c->read_gbs, median(part, r->runs), "read" };
 }
 
 /* Matrix products and attention of the tiles that must be computed: the picture's own and one for all
@@ -421,7 +421,7 @@ static void print_text(const struct bench_settings *b, const struct results *r,
 {
     char name[64], at[32] = "", size[32];
     const struct rated prefill = rate_prefill(b, r, z, c, i);
-    const struct rated decode = rate_decode(b, r, z, i);
+    const struct rated decode = rate_decode(b, r, z, c, i);
     printf("%s\n%s, kernel tier %s, %d thread%s, median of %d run%s\n\n", i->path, i->format, i->tier,
            i->threads, i->threads == 1 ? "" : "s", r->runs, r->runs == 1 ? "" : "s");
     if (b->depth > 0)
@@ -464,7 +464,7 @@ static json_t *report(const struct bench_settings *b, const struct results *r, c
                       const struct puna_ceilings *c, const struct puna_model_info *i)
 {
     const struct rated prefill = rate_prefill(b, r, z, c, i);
-    const struct rated decode = rate_decode(b, r, z, i);
+    const struct rated decode = rate_decode(b, r, z, c, i);
     json_t *j = json_pack(
         "{s:s, s:o, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:I, s:{s:f, s:f, s:f, s:f}}", "version",
         puna_version(), "model", json_lossy(i->path, strlen(i->path)), "format", i->format, "tier",

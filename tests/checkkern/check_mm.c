@@ -162,8 +162,12 @@ static struct product pick_product(struct ck *ck, int32_t m, int32_t round)
         p.n = 100; /* several tiles, one after another, and a rest */
     p.k = round == 1 && m >= 8 && m <= 16 ? 768 : pick_k(ck, type, p.m, p.n, limit);
     p.row_bytes = pn_row_bytes(type, p.k);
-    if (ck_range(ck, 0, 3) == 0) /* columns 0..k-1 of a wider matrix */
-        p.row_bytes += pn_type_info(type)->block_bytes;
+    const size_t block = pn_type_info(type)->block_bytes;
+    const int wider = ck_range(ck, 0, 3); /* columns 0..k-1 of a matrix with one block more, or with very long rows */
+    if (wider == 0)
+        p.row_bytes += block;
+    else if (wider == 1 && round <= 1)
+        p.row_bytes += 15000 / block * block;
     p.ldc = (size_t)p.n + (size_t)(ck_range(ck, 0, 2) == 0 ? ck_range(ck, 1, 5) : 0);
     /* of the last row only the columns are there */
     const size_t w_bytes = (size_t)(p.n - 1) * p.row_bytes + pn_row_bytes(type, p.k);
