@@ -1,237 +1,314 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Q6_K products with some activation rows: enough to pay for a tile of unpacked weights in L1, but too few to make
- * unpacking it cheap. So the next tile is unpacked between the dot products of this one: these occupy two of the
- * vector pipes, shuffles, shifts and masks the others. The core looks only some forty dot products ahead, so the two
- * must lie side by side in the code.
+ * unpacking it cheap. So the next tile is unpacked, and what comes after it fetched, between the dot products of this
+ * one: these occupy two of the vector pipes, shuffles, shifts and masks the others. The core looks only some forty dot
+ * products ahead, so the two must lie side by side in the code.
  *
- * A register tile is four activation rows by two panels: each broadcast serves two dot products, so that loads are
- * not what it waits for, and eight sums and eight totals leave registers for unpacking, if that needs few. Half
- * a panel of the next tile is unpacked with half of a register tile's columns; so the first two register tiles
- * unpack, and also fetch, what comes next. Integer sums and the order of the float operations are those of
- * kern_avx512vnni.c: so are the bits. */
+ * A vector of weights is eight columns of eight rows, not four of sixteen: a broadcast of eight activations serves
+ * four dot products, two panels of two sides, where loads are what such a loop waits for; transposing takes a step
+ * less; and there are enough sums for the latency of VPDPBUSD. Each 32-bit sum is of half a sub-block of a row, eight
+ * products, and so at most 8 * 32 * 127 < 2^15: VPACKSSDW puts those of both sides together, rows in order, and
+ * VPDPWSSD multiplies them by their scales and adds. Integer sums and the order of the float operations are those of
+ * kern_avx512vnni.c: so are the bits.
+ *
+ * A tile is unpacked in four jobs, one with each of the first four register tiles, whose three rows leave registers
+ * for it; the rows beyond twelve are a register tile without. */
 #ifndef PN_X86_DUO512_H
 #define PN_X86_DUO512_H
 
 #include "x86_mm.h"
 
-#define DUO_MR 4
-#define DUO_MIN (2 * DUO_MR) /* activation rows */
-#define DUO_MAX 16
+#define DUO_JOBS 4
+#define DUO_JOB_MR 3 /* activation rows of a register tile with a job, at least one less */
+#define DUO_MR 4     /* of one without */
+#define DUO_MIN (DUO_JOBS * (DUO_JOB_MR - 1)) /* activation rows in all */
+#define DUO_MAX (DUO_JOBS * DUO_JOB_MR + DUO_MR)
 
-/* Half a panel of the next tile, and memory for what must wait while it is unpacked. */
-struct duo_scratch {
-    vi lower[4]; /* rows 0 .. 7 of eight columns */
-    vi high[8];  /* columns of the upper bits */
+struct duo_panel {
+    uint8_t w[PN_QK / 8][2][64]; /* [k/8][side][row][8]; side 0: rows 0, 1, 4, 5, 8 .. 13, side 1: the others */
+    int16_t sc[16][LANES][2];    /* each scale twice */
+    float d[LANES];
 };
-struct duo_half {
+
+/* The columns of a half of the super-block: w[16 * half] .. of 16 rows. Meanwhile four lines are fetched from `ahead`,
+ * four from ahead + step, and so on, eight times. */
+struct duo_job {
     rows_t row;
+    struct duo_panel *to;
     size_t half;
-    uint8_t (*w)[4 * LANES];
-    struct duo_scratch *s;
+    const uint8_t *ahead;
+    size_t step;
 };
-
-/* Eight columns, as columns8 makes them, with half the registers, in steps i = 0 .. 19, constants. The last eight
- * return one each, duo_column(i). */
-#define DUO_STEPS 20
-INLINE vi duo_columns(struct columns *c, vi *lower, int i)
+INLINE void duo_next_job(struct duo_job *j)
 {
-    vi *z = c->z;
-    if (i >= 12) {
-        const vi x = _mm512_load_si512(&lower[(i - 12) / 2]), y = z[(i - 12) / 2];
-        return i & 1 ? _mm512_shuffle_i32x4(x, y, 0xdd) : _mm512_shuffle_i32x4(x, y, 0x88);
+    j->ahead += 8 * j->step;
+    j->half ^= 1;
+    if (j->half == 0) {
+        j->row = rows_skip(j->row, LANES, 0);
+        j->to++;
     }
-    const int h = i / 6, k = i % 6;
-    if (k < 4) {
-        columns_load(c, z, k, 8 * h + k);
-    } else {
-        const vi x = z[k - 4], y = z[k - 2];
-        z[k - 4] = _mm512_unpacklo_epi64(x, y);
-        z[k - 2] = _mm512_unpackhi_epi64(x, y);
-        if (h == 0) {
-            vi_store(&lower[k - 4], z[k - 4]);
-            vi_store(&lower[k - 2], z[k - 2]);
-        }
-    }
-    return z[0];
-}
-INLINE int duo_column(int i)
-{
-    const int k = (i - 12) / 2; /* of z, whose columns are 0, 2, 1, 3 */
-    return 4 * (i & 1) + 2 * (k & 1) + k / 2;
 }
 
-/* Step i = 0 .. 59, a constant, of unpacking half a panel, as unpack_q6_k does. */
-INLINE void duo_step(struct columns *c, const struct duo_half *p, int i)
+/* One side of a job in progress. Addresses as in row_steps, of the low bits and the high ones. */
+struct duo_side {
+    const uint8_t *low, *low8, *high, *high8; /* the side's first row, and the one eight further */
+    size_t s1, s5;
+    uint8_t (*w)[2][64];
+    vi z[4], column;
+    vi bits[4]; /* eight columns each of the high bits */
+};
+INLINE struct duo_side duo_first_side(const struct duo_job *j)
+{
+    struct duo_side s;
+    s.low = j->row.p + 64 * j->half;
+    s.high = j->row.p + offsetof(struct pn_q6_k, qh) + 32 * j->half;
+    s.s1 = j->row.step;
+    __asm__("" : "+r"(s.low), "+r"(s.high), "+r"(s.s1));
+    s.s5 = 5 * s.s1;
+    s.low8 = s.low + 8 * s.s1;
+    s.high8 = s.high + 8 * s.s1;
+    __asm__("" : "+r"(s.s5), "+r"(s.low8), "+r"(s.high8));
+    s.w = j->to->w + 16 * j->half;
+    return s;
+}
+INLINE void duo_second_side(struct duo_side *s)
+{
+    s->low += 2 * s->s1;
+    s->low8 += 2 * s->s1;
+    s->high += 2 * s->s1;
+    s->high8 += 2 * s->s1;
+    __asm__("" : "+r"(s->low), "+r"(s->low8), "+r"(s->high), "+r"(s->high8));
+    s->w = (void *)s->w[0][1];
+}
+
+/* Step i = 0 .. 31, a constant, of a side. 32 bytes of each row at a time are transposed: the high bits, those of all
+ * the half's columns; 32 bytes of low bits, twice, which with them give 32 columns and those 64 further. */
+#define DUO_STEPS 32
+INLINE void duo_step(struct duo_side *s, int i)
 {
     const vi m15 = vi_set1_8(15), m48 = vi_set1_8(48);
-    const int part = i / DUO_STEPS, step = i % DUO_STEPS, j = duo_column(step);
-    if (step == 0)
-        columns_begin(c, p->row, part == 0 ? offsetof(struct pn_q6_k, qh) + 32 * p->half
-                                           : 64 * p->half + 32 * (size_t)(part - 1));
-    const vi col = duo_columns(c, p->s->lower, step);
-    if (step < 12)
-        return;
-    if (part == 0) {
-        vi_store(&p->s->high[j], col);
+    const int part = i < 8 ? 0 : i < 20 ? 1 : 2, k = part == 0 ? i : (i - 8) % 12;
+    vi *z = s->z;
+    if (k < 4) { /* rows 0, 1, 8 and 9, and in the upper half those four further */
+        const uint8_t *p = part == 0 ? k < 2 ? s->high : s->high8 : (k < 2 ? s->low : s->low8) + 32 * (part - 1);
+        const __m256i x = _mm256_loadu_si256((const void *)(k & 1 ? p + s->s1 : p));
+        const __m256i y = _mm256_loadu_si256((const void *)(k & 1 ? p + s->s5 : p + 4 * s->s1));
+        z[k] = _mm512_inserti64x4(_mm512_castsi256_si512(x), y, 1);
+        if (k & 1) {
+            const vi even = z[k - 1], odd = z[k];
+            z[k - 1] = _mm512_unpacklo_epi64(even, odd);
+            z[k] = _mm512_unpackhi_epi64(even, odd);
+        }
         return;
     }
-    const vi high = _mm512_load_si512(&p->s->high[j]);
-    const vi up = vi_sll(high, part == 1 ? 4 : 2), down = part == 1 ? high : vi_srl(high, 2);
-    uint8_t (*w)[4 * LANES] = p->w + 8 * (part - 1) + j;
-    vi_store(w[0], vi_or(vi_and(col, m15), vi_and(up, m48)));
-    vi_store(w[16], vi_or(vi_and(vi_srl(col, 4), m15), vi_and(down, m48)));
+    const int n = part == 0 ? k - 4 : (k - 4) / 2, pair = n / 2, j = 2 * (n & 1) + pair; /* eight columns: 8 * j .. */
+    const int upper = part != 0 && k % 2; /* nibbles */
+    if (!upper)
+        s->column = n & 1 ? _mm512_shuffle_i64x2(z[pair], z[pair + 2], 0xdd)
+                          : _mm512_shuffle_i64x2(z[pair], z[pair + 2], 0x88);
+    if (part == 0) {
+        s->bits[j] = s->column;
+        return;
+    }
+    const vi bits = s->bits[j], low = upper ? vi_srl(s->column, 4) : s->column;
+    const vi high = !upper ? vi_sll(bits, part == 1 ? 4 : 2) : part == 1 ? bits : vi_srl(bits, 2);
+    vi_store(s->w[4 * (part - 1) + j + 8 * upper], vi_or(vi_and(low, m15), vi_and(high, m48)));
 }
 
-/* What a register tile does beside its products. */
-struct duo_plan {
-    rows_t row; /* of the panel to unpack */
-    struct panel *to;
-    const uint8_t *ahead; /* four lines are fetched from there, four from `step` further, and so on */
-    size_t step, half;    /* half: from those with the first half of the columns to those with the second */
-    struct duo_scratch *s;
-};
-/* Lines are fetched in the order of the file, those of the next rows: 56 in each of two register tiles, which is
- * enough for them. Where these and what is in use are more than L2 holds, those of the same rows so many super-blocks
- * on. */
-#define DUO_AHEAD 3
-#define DUO_L2 (900 * 1024)
-
-/* c[mr][NR] += one super-block. mr and unpack are constants at every call. */
-INLINE void duo_tile(int mr, int unpack, const struct panel *t, const struct act_rows *a, const struct duo_plan *p,
-                     float *c)
+/* The scales and d: the last 18 bytes of the block, of 32 transposed. Not inlined: it would take the registers of the
+ * products. */
+static __attribute__((noinline)) void duo_header(struct duo_panel *p, rows_t row)
 {
-    int32_t start[DUO_MR][16] __attribute__((aligned(64)));
-    __m512i tot0[DUO_MR], tot1[DUO_MR];
-    few_clear(mr, tot0);
-    few_clear(mr, tot1);
+    enum { AT = sizeof(struct pn_q6_k) - 32, SCALES = offsetof(struct pn_q6_k, scales) - AT };
+    vi c[8];
+    columns8(c, row, AT);
     PRAGMA_UNROLL
-    for (int i = 0; i < mr; i++) {
-        const __m256i s = _mm256_loadu_si256((const void *)(a->s16 + 16 * i));
-        vi_store(start[i], vi_sub_32(vi_set1_32(0), vi_sll(_mm512_cvtepi16_epi32(s), 5)));
+    for (int g = 0; g < 16; g++) {
+        const int byte = (SCALES + g) % 4;
+        vi_store(p->sc[g], _mm512_srai_epi16(vi_shuffle(c[(SCALES + g) / 4], bytes16(-1, byte, -1, byte)), 8));
     }
-    const int8_t *q = a->q;
-    const uint8_t *w = t[0].w[0], *ahead = p->ahead;
-    const int32_t *sc = t[0].s.sc[0], *st = start[0];
-    struct duo_half next = { p->row, 0, unpack ? p->to->w : NULL, p->s };
-    for (; next.half < 2; next.half++) {
-        struct columns columns;
-        const uint8_t *fetch = ahead;
-        /* the last four, or, without a branch, what is in L1 anyway */
-        const uint8_t *last = p->half < 8 * p->step ? t[0].w[0] : ahead + 7 * p->step;
+    vi_store_f16(p->d, vi_srl(c[7], 16));
+}
+
+/* Where the compiler sees a load, it prefers doing it again to keeping the register. */
+INLINE __m512i load_once(const void *p)
+{
+    const struct line { uint8_t b[64]; } *q = p;
+    __m512i x;
+    __asm__("vmovdqa64 %1, %0" : "=v"(x) : "m"(*q));
+    return x;
+}
+INLINE __m512i bcast8_once(const void *p)
+{
+    const struct eight { uint8_t b[8]; } *q = p;
+    __m512i x;
+    __asm__("vpbroadcastq %1, %0" : "=v"(x) : "m"(*q));
+    return x;
+}
+
+/* What the sums of a row's half sub-blocks start at: -32 times those of its activations; twice. */
+INLINE void duo_start(int32_t start[16][4], const int8_t *q)
+{
+    PRAGMA_UNROLL
+    for (int k = 0; k < 4; k++) {
+        const vi fours = _mm512_dpbusd_epi32(vi_set1_32(0), vi_set1_8(32), _mm512_load_si512(q + 64 * k));
+        const vi eights = _mm512_add_epi32(fours, _mm512_shuffle_epi32(fours, _MM_PERM_BADC));
+        vi_store(start[4 * k], vi_sub_32(vi_set1_32(0), eights));
+    }
+}
+
+/* c[n * mr][NR] += one super-block, by n register tiles, each with a job if with_jobs. mr and with_jobs are constants
+ * at every call. q, d: of the activation rows. */
+INLINE void duo_tiles(int mr, int with_jobs, int32_t n, const struct duo_panel *t, const int8_t *q, const float *d,
+                      struct duo_job *job, float *c)
+{
+    int32_t start[DUO_MR][16][4] __attribute__((aligned(64)));
+    for (; n > 0; n--, q += mr * PN_QK, d += mr, c += mr * NR) {
+        if (with_jobs && job->half == 0)
+            duo_header(job->to, job->row);
+        __m512i tot[DUO_MR][2];
         PRAGMA_UNROLL
-        for (int g = 0; g < 8; g++) {
-            __m512i x0[DUO_MR], x1[DUO_MR];
+        for (int i = 0; i < mr; i++) {
+            duo_start(start[i], q + PN_QK * i);
+            few_clear(2, tot[i]);
+        }
+        struct duo_side side;
+        const uint8_t *ahead = job->ahead;
+        const size_t step = job->step;
+        if (with_jobs) {
+            side = duo_first_side(job);
+            duo_next_job(job);
+        }
+        for (int half = 0; half < 2; half++) {
+            const uint8_t *w0 = t[0].w[16 * half][0], *w1 = t[1].w[16 * half][0];
+            const int16_t(*sc0)[LANES][2] = t[0].sc + 8 * half, (*sc1)[LANES][2] = t[1].sc + 8 * half;
             PRAGMA_UNROLL
-            for (int i = 0; i < mr; i++)
-                x0[i] = x1[i] = _mm512_set1_epi32(st[16 * i + g]);
-            PRAGMA_UNROLL
-            for (int k = 4 * g; k < 4 * (g + 1); k++) {
-                const __m512i u0 = _mm512_load_si512(w + 64 * k), u1 = _mm512_load_si512(w + sizeof *t + 64 * k);
+            for (int g = 0; g < 8; g++) {
+                __m512i x[DUO_MR][4];
+                PRAGMA_UNROLL
+                for (int i = 0; i < mr; i++)
+                    x[i][0] = x[i][1] = x[i][2] = x[i][3] = bcast8_once(start[i][8 * half + g]);
+                PRAGMA_UNROLL
+                for (int k = 2 * g; k < 2 * (g + 1); k++) {
+                    const __m512i u0 = load_once(w0 + 128 * k), u1 = load_once(w0 + 128 * k + 64);
+                    const __m512i u2 = load_once(w1 + 128 * k), u3 = load_once(w1 + 128 * k + 64);
+                    PRAGMA_UNROLL
+                    for (int i = 0; i < mr; i++) {
+                        const __m512i b = bcast8_once(q + PN_QK * i + 128 * half + 8 * k);
+                        x[i][0] = _mm512_dpbusd_epi32(x[i][0], u0, b);
+                        x[i][1] = _mm512_dpbusd_epi32(x[i][1], u1, b);
+                        x[i][2] = _mm512_dpbusd_epi32(x[i][2], u2, b);
+                        x[i][3] = _mm512_dpbusd_epi32(x[i][3], u3, b);
+                        if (with_jobs && i == 0)
+                            duo_step(&side, 2 * k);
+                    }
+                    if (k % 2 == 1)
+                        short_jump();
+                    if (with_jobs) {
+                        duo_step(&side, 2 * k + 1);
+                        _mm_prefetch((const char *)ahead + 64 * (k % 4), _MM_HINT_T0);
+                        if (k % 4 == 3)
+                            ahead += step;
+                    }
+                }
+                const __m512i s0 = _mm512_load_si512(sc0[g]), s1 = _mm512_load_si512(sc1[g]);
                 PRAGMA_UNROLL
                 for (int i = 0; i < mr; i++) {
-                    const __m512i b = bcast4(q + 256 * i + 4 * k);
-                    x0[i] = _mm512_dpbusd_epi32(x0[i], u0, b);
-                    x1[i] = _mm512_dpbusd_epi32(x1[i], u1, b);
+                    tot[i][0] = _mm512_dpwssd_epi32(tot[i][0], _mm512_packs_epi32(x[i][0], x[i][1]), s0);
+                    tot[i][1] = _mm512_dpwssd_epi32(tot[i][1], _mm512_packs_epi32(x[i][2], x[i][3]), s1);
+                    /* now: the compiler would keep the products of all sub-blocks and add them up at last */
+                    __asm__ volatile("" : "+v"(tot[i][0]), "+v"(tot[i][1]));
                 }
-                if (k % 4 == 3)
-                    short_jump();
-                if (!unpack)
-                    continue;
-                _mm_prefetch((const char *)(g < 7 ? fetch : last) + 64 * (k % 4), _MM_HINT_T0);
-                if (k % 4 == 3)
-                    fetch += p->step;
-                const int first = 3 * DUO_STEPS * k / 32, end = 3 * DUO_STEPS * (k + 1) / 32;
-                duo_step(&columns, &next, first);
-                if (first + 1 < end)
-                    duo_step(&columns, &next, first + 1);
             }
-            const __m512i s0 = _mm512_load_si512(sc + 16 * g),
-                          s1 = _mm512_load_si512(sc + sizeof *t / sizeof *sc + 16 * g);
-            PRAGMA_UNROLL
-            for (int i = 0; i < mr; i++) {
-                tot0[i] = scaled(tot0[i], x0[i], s0);
-                tot1[i] = scaled(tot1[i], x1[i], s1);
-                /* now: the compiler would keep the products of all sub-blocks and add them up at last */
-                __asm__ volatile("" : "+v"(tot0[i]), "+v"(tot1[i]));
-            }
+            if (with_jobs && half == 0)
+                duo_second_side(&side);
         }
-        q += 128;
-        w += 32 * 64;
-        sc += 8 * LANES;
-        st += 8;
-        ahead += p->half;
-        if (unpack)
-            next.w += 32;
-    }
-    if (unpack)
-        header_q6_k(p->to, p->row);
-    const __m512 d0 = _mm512_load_ps(t[0].d), d1 = _mm512_load_ps(t[1].d);
-    PRAGMA_UNROLL
-    for (int i = 0; i < mr; i++) {
-        const __m512 d = _mm512_set1_ps(a->d[i]);
-        const __m512 y0 = _mm512_mul_ps(d0, _mm512_cvtepi32_ps(tot0[i])),
-                     y1 = _mm512_mul_ps(d1, _mm512_cvtepi32_ps(tot1[i]));
-        _mm512_store_ps(c + NR * i, _mm512_fmadd_ps(y0, d, _mm512_load_ps(c + NR * i)));
-        _mm512_store_ps(c + NR * i + 16, _mm512_fmadd_ps(y1, d, _mm512_load_ps(c + NR * i + 16)));
+        const __m512 d0 = _mm512_load_ps(t[0].d), d1 = _mm512_load_ps(t[1].d);
+        PRAGMA_UNROLL
+        for (int i = 0; i < mr; i++) {
+            const __m512 da = _mm512_set1_ps(d[i]);
+            const __m512 y0 = _mm512_mul_ps(d0, _mm512_cvtepi32_ps(tot[i][0])),
+                         y1 = _mm512_mul_ps(d1, _mm512_cvtepi32_ps(tot[i][1]));
+            _mm512_store_ps(c + NR * i, _mm512_fmadd_ps(y0, da, _mm512_load_ps(c + NR * i)));
+            _mm512_store_ps(c + NR * i + 16, _mm512_fmadd_ps(y1, da, _mm512_load_ps(c + NR * i + 16)));
+        }
     }
 }
 
-typedef void duo_fn(const struct panel *t, const struct act_rows *a, const struct duo_plan *p, float *c);
-#define DUO(mr, unpack)                                                                                     \
-    static __attribute__((noinline)) void duo_##mr##_##unpack(const struct panel *t, const struct act_rows *a, \
-                                                              const struct duo_plan *p, float *c)           \
-    {                                                                                                       \
-        duo_tile(mr, unpack, t, a, p, c);                                                                   \
+typedef void duo_fn(int32_t n, const struct duo_panel *t, const int8_t *q, const float *d, struct duo_job *job,
+                    float *c);
+#define DUO(mr, with_jobs)                                                                                       \
+    static __attribute__((noinline)) void duo_##mr##_##with_jobs(                                                \
+        int32_t n, const struct duo_panel *t, const int8_t *q, const float *d, struct duo_job *job, float *c)    \
+    {                                                                                                            \
+        duo_tiles(mr, with_jobs, n, t, q, d, job, c);                                                            \
     }
 DUO(1, 0)
 DUO(2, 0)
 DUO(3, 0)
 DUO(4, 0)
-DUO(4, 1)
-static duo_fn *const duos[DUO_MR] = { duo_1_0, duo_2_0, duo_3_0, duo_4_0 };
+DUO(2, 1)
+DUO(3, 1)
+static duo_fn *const duos[DUO_MR + 1] = { NULL, duo_1_0, duo_2_0, duo_3_0, duo_4_0 };
+
+/* The jobs of the first tile, beside which there is nothing to multiply. */
+static __attribute__((noinline)) void duo_unpack(struct duo_job job)
+{
+    for (int i = 0; i < DUO_JOBS; i++, duo_next_job(&job)) {
+        struct duo_side side = duo_first_side(&job);
+        if (job.half == 0)
+            duo_header(job.to, job.row);
+        for (int n = 0; n < 2; n++, duo_second_side(&side)) {
+            PRAGMA_UNROLL
+            for (int k = 0; k < DUO_STEPS / 2; k++)
+                duo_step(&side, k);
+            PRAGMA_UNROLL
+            for (int k = DUO_STEPS / 2; k < DUO_STEPS; k++)
+                duo_step(&side, k);
+        }
+    }
+}
+
+/* Lines are fetched in the order of the file, those of the next NR rows. Where these and what is in use are more than
+ * L2 holds, those of the same rows so many super-blocks on. */
+#define DUO_AHEAD 3
+#define DUO_L2 (900 * 1024)
 
 /* n: a multiple of NR; DUO_MIN <= m <= DUO_MAX */
 static __attribute__((noinline)) void mm_duo_q6_k(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
                                                   const struct pn_act *a, int32_t m0, int32_t m)
 {
     const size_t block = sizeof(struct pn_q6_k);
-    struct panel t[2][2] __attribute__((aligned(64)));
-    struct duo_scratch scratch;
-    const bool large = 2 * NR * row_bytes + (size_t)m * (size_t)a->k > DUO_L2;
+    struct duo_panel t[2][2] __attribute__((aligned(64)));
     float acc[DUO_MAX * NR] __attribute__((aligned(64)));
+    const bool large = 2 * NR * row_bytes + (size_t)m * (size_t)a->k > DUO_L2;
+    /* register tiles with a job: of DUO_JOB_MR rows, then of one less */
+    const int32_t m_jobs = m < DUO_JOBS * DUO_JOB_MR ? m : DUO_JOBS * DUO_JOB_MR;
+    const int32_t n_larger = m_jobs - DUO_MIN, m_larger = DUO_JOB_MR * n_larger;
     int now = 0;
-    for (int p = 0; p < 2; p++)
-        unpack_q6_k(&t[0][p], (rows_t){ (const uint8_t *)w + (size_t)(LANES * p) * row_bytes, row_bytes }, PN_QK, NULL);
+    duo_unpack((struct duo_job){ { w, row_bytes }, t[0], 0, w, 0 });
     for (int32_t n0 = 0; n0 < n; n0 += NR) {
         const uint8_t *wr = (const uint8_t *)w + (size_t)n0 * row_bytes, *coming = wr + NR * row_bytes;
         const uint8_t *after = n0 + NR < n ? coming : wr; /* what is unpacked last is multiplied by nobody */
         memset(acc, 0, (size_t)m * NR * sizeof *acc);
         for (int32_t b = 0; b < a->nb; b++, now ^= 1) {
-            const int32_t soon = b + DUO_AHEAD;
-            struct duo_plan plan = { { b + 1 < a->nb ? wr + (size_t)(b + 1) * block : after, row_bytes }, t[1 - now],
-                                     coming + (size_t)b * NR * block, 256, 7 * 256, &scratch };
+            struct duo_job job = { { b + 1 < a->nb ? wr + (size_t)(b + 1) * block : after, row_bytes }, t[1 - now], 0,
+                                   coming + (size_t)b * NR * block, block };
             if (large) {
-                plan.ahead = soon < a->nb ? wr + (size_t)soon * block : coming + (size_t)(soon - a->nb) * block;
-                plan.step = row_bytes;
-                plan.half = 8 * row_bytes;
+                const int32_t soon = b + DUO_AHEAD;
+                job.ahead = soon < a->nb ? wr + (size_t)soon * block : coming + (size_t)(soon - a->nb) * block;
+                job.step = row_bytes;
             }
+            if (b + 1 == a->nb) /* to be written soon */
+                for (int32_t i = 0; i < m; i++)
+                    fetch_lines((const uint8_t *)(c + (size_t)i * ldc + n0), NR / 16);
             const size_t r0 = (size_t)b * (size_t)a->m + (size_t)m0;
-            for (int32_t i = 0, mr; i < m; i += mr) {
-                mr = m - i < DUO_MR ? m - i : DUO_MR;
-                const size_t r = r0 + (size_t)i;
-                const struct act_rows ar = { a->q + r * PN_QK, a->s32 + r * 8, a->s16 + r * 16, a->d + r };
-                if (b + 1 == a->nb) /* to be written soon */
-                    for (int32_t k = i; k < i + mr; k++)
-                        fetch_lines((const uint8_t *)(c + (size_t)k * ldc + n0), NR / 16);
-                if (i >= 2 * DUO_MR) { /* both panels are unpacked */
-                    duos[mr - 1](t[now], &ar, &plan, acc + (size_t)i * NR);
-                    continue;
-                }
-                duo_4_1(t[now], &ar, &plan, acc + (size_t)i * NR);
-                plan.row = rows_skip(plan.row, LANES, 0);
-                plan.to++;
-                plan.ahead += large ? LANES * row_bytes : NR * block / 2;
-            }
+            const int8_t *q = a->q + r0 * PN_QK;
+            const float *d = a->d + r0;
+            duo_3_1(n_larger, t[now], q, d, &job, acc);
+            duo_2_1(DUO_JOBS - n_larger, t[now], q + m_larger * PN_QK, d + m_larger, &job, acc + m_larger * NR);
+            if (m > m_jobs)
+                duos[m - m_jobs](1, t[now], q + m_jobs * PN_QK, d + m_jobs, &job, acc + m_jobs * NR);
         }
         for (int32_t i = 0; i < m; i++)
             put_sums(c + (size_t)i * ldc + n0, acc + (size_t)i * NR, NR, NR);
