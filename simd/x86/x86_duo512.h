@@ -4,12 +4,11 @@
  * one: these occupy two of the vector pipes, shuffles, shifts and masks the others. The core looks only some forty dot
  * products ahead, so the two must lie side by side in the code.
  *
- * A vector of weights is eight columns of eight rows, not four of sixteen: a broadcast of eight activations serves
- * four dot products, two panels of two sides, where loads are what such a loop waits for; transposing takes a step
- * less; and there are enough sums for the latency of VPDPBUSD. Each 32-bit sum is of half a sub-block of a row, eight
- * products, and so at most 8 * 32 * 127 < 2^15: VPACKSSDW puts those of both sides together, rows in order, and
- * VPDPWSSD multiplies them by their scales and adds. Integer sums and the order of the float operations are those of
- * kern_avx512vnni.c: so are the bits.
+ * A vector of weights is eight columns of eight rows (x86_mm512.h), not four of sixteen: a broadcast of eight
+ * activations serves four dot products, two panels of two sides, where loads are what such a loop waits for;
+ * transposing takes a step less; and there are enough sums for the latency of VPDPBUSD. Each sum is of half a sub-block
+ * of a row, eight products, and so at most 8 * 32 * 127 < 2^15. Integer sums and the order of the float operations are
+ * those of kern_avx512vnni.c: so are the bits.
  *
  * A tile is unpacked in four jobs, one with each of the first four register tiles, whose three rows leave registers
  * for it; the rows beyond twelve are a register tile without. */
@@ -49,10 +48,10 @@ INLINE void duo_next_job(struct duo_job *j)
     }
 }
 
-/* One side of a job in progress. Addresses as in row_steps, of the low bits and the high ones. */
+/* One side of a job in progress. */
 struct duo_side {
-    const uint8_t *low, *low8, *high, *high8; /* the side's first row, and the one eight further */
-    size_t s1, s5;
+    struct side_rows low, high; /* where the low bits are, and the high ones */
+    struct side_steps steps;
     uint8_t (*w)[2][64];
     vi z[4], column;
     vi bits[4]; /* eight columns each of the high bits */
@@ -60,24 +59,16 @@ struct duo_side {
 INLINE struct duo_side duo_first_side(const struct duo_job *j)
 {
     struct duo_side s;
-    s.low = j->row.p + 64 * j->half;
-    s.high = j->row.p + offsetof(struct pn_q6_k, qh) + 32 * j->half;
-    s.s1 = j->row.step;
-    __asm__("" : "+r"(s.low), "+r"(s.high), "+r"(s.s1));
-    s.s5 = 5 * s.s1;
-    s.low8 = s.low + 8 * s.s1;
-    s.high8 = s.high + 8 * s.s1;
-    __asm__("" : "+r"(s.s5), "+r"(s.low8), "+r"(s.high8));
+    s.steps = side_steps(j->row.step);
+    s.low = side_rows(j->row.p + 64 * j->half, s.steps);
+    s.high = side_rows(j->row.p + offsetof(struct pn_q6_k, qh) + 32 * j->half, s.steps);
     s.w = j->to->w + 16 * j->half;
     return s;
 }
 INLINE void duo_second_side(struct duo_side *s)
 {
-    s->low += 2 * s->s1;
-    s->low8 += 2 * s->s1;
-    s->high += 2 * s->s1;
-    s->high8 += 2 * s->s1;
-    __asm__("" : "+r"(s->low), "+r"(s->low8), "+r"(s->high), "+r"(s->high8));
+    side_skip(&s->low, 2 * s->steps.s1);
+    side_skip(&s->high, 2 * s->steps.s1);
     s->w = (void *)s->w[0][1];
 }
 
@@ -88,24 +79,14 @@ INLINE void duo_step(struct duo_side *s, int i)
 {
     const vi m15 = vi_set1_8(15), m48 = vi_set1_8(48);
     const int part = i < 8 ? 0 : i < 20 ? 1 : 2, k = part == 0 ? i : (i - 8) % 12;
-    vi *z = s->z;
-    if (k < 4) { /* rows 0, 1, 8 and 9, and in the upper half those four further */
-        const uint8_t *p = part == 0 ? k < 2 ? s->high : s->high8 : (k < 2 ? s->low : s->low8) + 32 * (part - 1);
-        const __m256i x = _mm256_loadu_si256((const void *)(k & 1 ? p + s->s1 : p));
-        const __m256i y = _mm256_loadu_si256((const void *)(k & 1 ? p + s->s5 : p + 4 * s->s1));
-        z[k] = _mm512_inserti64x4(_mm512_castsi256_si512(x), y, 1);
-        if (k & 1) {
-            const vi even = z[k - 1], odd = z[k];
-            z[k - 1] = _mm512_unpacklo_epi64(even, odd);
-            z[k] = _mm512_unpackhi_epi64(even, odd);
-        }
+    if (k < 4) {
+        side_load(s->z, k, part == 0 ? s->high : s->low, s->steps, part == 2 ? 32 : 0);
         return;
     }
-    const int n = part == 0 ? k - 4 : (k - 4) / 2, pair = n / 2, j = 2 * (n & 1) + pair; /* eight columns: 8 * j .. */
+    const int n = part == 0 ? k - 4 : (k - 4) / 2, j = side_octet(n);
     const int upper = part != 0 && k % 2; /* nibbles */
     if (!upper)
-        s->column = n & 1 ? _mm512_shuffle_i64x2(z[pair], z[pair + 2], 0xdd)
-                          : _mm512_shuffle_i64x2(z[pair], z[pair + 2], 0x88);
+        s->column = side_columns(s->z, n);
     if (part == 0) {
         s->bits[j] = s->column;
         return;
@@ -128,22 +109,6 @@ static __attribute__((noinline)) void duo_header(struct duo_panel *p, rows_t row
         vi_store(p->sc[g], _mm512_srai_epi16(vi_shuffle(c[(SCALES + g) / 4], bytes16(-1, byte, -1, byte)), 8));
     }
     vi_store_f16(p->d, vi_srl(c[7], 16));
-}
-
-/* Where the compiler sees a load, it prefers doing it again to keeping the register. */
-INLINE __m512i load_once(const void *p)
-{
-    const struct line { uint8_t b[64]; } *q = p;
-    __m512i x;
-    __asm__("vmovdqa64 %1, %0" : "=v"(x) : "m"(*q));
-    return x;
-}
-INLINE __m512i bcast8_once(const void *p)
-{
-    const struct eight { uint8_t b[8]; } *q = p;
-    __m512i x;
-    __asm__("vpbroadcastq %1, %0" : "=v"(x) : "m"(*q));
-    return x;
 }
 
 /* What the sums of a row's half sub-blocks start at: -32 times those of its activations; twice. */
@@ -184,21 +149,19 @@ INLINE void duo_tiles(int mr, int with_jobs, int32_t n, const struct duo_panel *
             const int16_t(*sc0)[LANES][2] = t[0].sc + 8 * half, (*sc1)[LANES][2] = t[1].sc + 8 * half;
             PRAGMA_UNROLL
             for (int g = 0; g < 8; g++) {
-                __m512i x[DUO_MR][4];
+                __m512i x0[DUO_MR][2], x1[DUO_MR][2]; /* of both panels */
                 PRAGMA_UNROLL
                 for (int i = 0; i < mr; i++)
-                    x[i][0] = x[i][1] = x[i][2] = x[i][3] = bcast8_once(start[i][8 * half + g]);
+                    x0[i][0] = x0[i][1] = x1[i][0] = x1[i][1] = bcast8_once(start[i][8 * half + g]);
                 PRAGMA_UNROLL
                 for (int k = 2 * g; k < 2 * (g + 1); k++) {
-                    const __m512i u0 = load_once(w0 + 128 * k), u1 = load_once(w0 + 128 * k + 64);
-                    const __m512i u2 = load_once(w1 + 128 * k), u3 = load_once(w1 + 128 * k + 64);
+                    const __m512i u0[2] = { load_once(w0 + 128 * k), load_once(w0 + 128 * k + 64) };
+                    const __m512i u1[2] = { load_once(w1 + 128 * k), load_once(w1 + 128 * k + 64) };
                     PRAGMA_UNROLL
                     for (int i = 0; i < mr; i++) {
                         const __m512i b = bcast8_once(q + PN_QK * i + 128 * half + 8 * k);
-                        x[i][0] = _mm512_dpbusd_epi32(x[i][0], u0, b);
-                        x[i][1] = _mm512_dpbusd_epi32(x[i][1], u1, b);
-                        x[i][2] = _mm512_dpbusd_epi32(x[i][2], u2, b);
-                        x[i][3] = _mm512_dpbusd_epi32(x[i][3], u3, b);
+                        side_dots(x0[i], u0, b);
+                        side_dots(x1[i], u1, b);
                         if (with_jobs && i == 0)
                             duo_step(&side, 2 * k);
                     }
@@ -214,10 +177,8 @@ INLINE void duo_tiles(int mr, int with_jobs, int32_t n, const struct duo_panel *
                 const __m512i s0 = _mm512_load_si512(sc0[g]), s1 = _mm512_load_si512(sc1[g]);
                 PRAGMA_UNROLL
                 for (int i = 0; i < mr; i++) {
-                    tot[i][0] = _mm512_dpwssd_epi32(tot[i][0], _mm512_packs_epi32(x[i][0], x[i][1]), s0);
-                    tot[i][1] = _mm512_dpwssd_epi32(tot[i][1], _mm512_packs_epi32(x[i][2], x[i][3]), s1);
-                    /* now: the compiler would keep the products of all sub-blocks and add them up at last */
-                    __asm__ volatile("" : "+v"(tot[i][0]), "+v"(tot[i][1]));
+                    tot[i][0] = side_scaled(tot[i][0], x0[i], s0);
+                    tot[i][1] = side_scaled(tot[i][1], x1[i], s1);
                 }
             }
             if (with_jobs && half == 0)
