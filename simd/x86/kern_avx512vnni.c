@@ -206,7 +206,7 @@ MM_TILES(q4_k, INT_32_MIN, 0, 1)
 static void ISA(mm_q4_k)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
                          int32_t m0, int32_t m)
 {
-    if (m > 0 && m <= ROW_MAX_Q4_K && row_can(a))
+    if (m > 0 && m <= ROW_MAX_Q4_K && row_can(a, m))
         rows_q4_k[m](c, ldc, w, row_bytes, n, a, m0);
     else if (m > 0 && m <= FEW_MAX)
         mm_few(c, ldc, w, row_bytes, n, a, m0, m);
@@ -218,9 +218,9 @@ MM_TILES(q6_k, INT_16, 32, 1)
 static void ISA(mm_q6_k)(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n, const struct pn_act *a,
                          int32_t m0, int32_t m)
 {
-    if (m > 0 && m <= ROW_MAX_Q6_K && row_can(a))
+    if (m > 0 && m <= ROW_MAX_Q6_K && row_can(a, m))
         rows_q6_k[m](c, ldc, w, row_bytes, n, a, m0);
-    else if (m >= DUO_MIN && m <= DUO_MAX) {
+    else if (m > 1 && m <= DUO_MAX) {
         const int32_t whole = n - n % NR;
         if (whole > 0)
             mm_duo_q6_k(c, ldc, w, row_bytes, whole, a, m0, m);

@@ -10,17 +10,16 @@
  * of a row, eight products, and so at most 8 * 32 * 127 < 2^15. Integer sums and the order of the float operations are
  * those of kern_avx512vnni.c: so are the bits.
  *
- * A tile is unpacked in four jobs, one with each of the first four register tiles, whose three rows leave registers
- * for it; the rows beyond twelve are a register tile without. */
+ * A tile is unpacked in four jobs, one with each of the first four register tiles, whose at most three rows leave
+ * registers for it; the rows beyond twelve are a register tile without. */
 #ifndef PN_X86_DUO512_H
 #define PN_X86_DUO512_H
 
 #include "x86_mm.h"
 
 #define DUO_JOBS 4
-#define DUO_JOB_MR 3 /* activation rows of a register tile with a job, at least one less */
+#define DUO_JOB_MR 3 /* activation rows of a register tile with a job, at most */
 #define DUO_MR 4     /* of one without */
-#define DUO_MIN (DUO_JOBS * (DUO_JOB_MR - 1)) /* activation rows in all */
 #define DUO_MAX (DUO_JOBS * DUO_JOB_MR + DUO_MR)
 
 struct duo_panel {
@@ -208,18 +207,21 @@ DUO(1, 0)
 DUO(2, 0)
 DUO(3, 0)
 DUO(4, 0)
+DUO(1, 1)
 DUO(2, 1)
 DUO(3, 1)
-static duo_fn *const duos[DUO_MR + 1] = { NULL, duo_1_0, duo_2_0, duo_3_0, duo_4_0 };
+static duo_fn *const duo_rest[DUO_MR + 1] = { NULL, duo_1_0, duo_2_0, duo_3_0, duo_4_0 };
+static duo_fn *const duo_jobs[DUO_JOB_MR + 1] = { NULL, duo_1_1, duo_2_1, duo_3_1 };
 
-/* The jobs of the first tile, beside which there is nothing to multiply. */
-static __attribute__((noinline)) void duo_unpack(struct duo_job job)
+/* n jobs beside which there is nothing to multiply */
+static __attribute__((noinline)) void duo_unpack(int32_t n, struct duo_job *job)
 {
-    for (int i = 0; i < DUO_JOBS; i++, duo_next_job(&job)) {
-        struct duo_side side = duo_first_side(&job);
-        if (job.half == 0)
-            duo_header(job.to, job.row);
-        for (int n = 0; n < 2; n++, duo_second_side(&side)) {
+    for (; n > 0; n--, duo_next_job(job)) {
+        struct duo_side side = duo_first_side(job);
+        if (job->half == 0)
+            duo_header(job->to, job->row);
+        fetch_rows((rows_t){ job->ahead, job->step }, 8, 4, 0, 1);
+        for (int i = 0; i < 2; i++, duo_second_side(&side)) {
             PRAGMA_UNROLL
             for (int k = 0; k < DUO_STEPS / 2; k++)
                 duo_step(&side, k);
@@ -235,7 +237,7 @@ static __attribute__((noinline)) void duo_unpack(struct duo_job job)
 #define DUO_AHEAD 3
 #define DUO_L2 (900 * 1024)
 
-/* n: a multiple of NR; DUO_MIN <= m <= DUO_MAX */
+/* n: a multiple of NR; 0 < m <= DUO_MAX */
 static __attribute__((noinline)) void mm_duo_q6_k(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
                                                   const struct pn_act *a, int32_t m0, int32_t m)
 {
@@ -243,11 +245,12 @@ static __attribute__((noinline)) void mm_duo_q6_k(float *c, size_t ldc, const vo
     struct duo_panel t[2][2] __attribute__((aligned(64)));
     float acc[DUO_MAX * NR] __attribute__((aligned(64)));
     const bool large = 2 * NR * row_bytes + (size_t)m * (size_t)a->k > DUO_L2;
-    /* register tiles with a job: of DUO_JOB_MR rows, then of one less */
+    /* register tiles with a job: n_larger of mr + 1 rows, then n_smaller of mr, which with few rows is 0 */
     const int32_t m_jobs = m < DUO_JOBS * DUO_JOB_MR ? m : DUO_JOBS * DUO_JOB_MR;
-    const int32_t n_larger = m_jobs - DUO_MIN, m_larger = DUO_JOB_MR * n_larger;
+    const int32_t mr = m_jobs / DUO_JOBS, n_larger = m_jobs % DUO_JOBS, n_smaller = DUO_JOBS - n_larger;
+    const int32_t m_larger = (mr + 1) * n_larger;
     int now = 0;
-    duo_unpack((struct duo_job){ { w, row_bytes }, t[0], 0, w, 0 });
+    duo_unpack(DUO_JOBS, &(struct duo_job){ { w, row_bytes }, t[0], 0, w, 0 });
     for (int32_t n0 = 0; n0 < n; n0 += NR) {
         const uint8_t *wr = (const uint8_t *)w + (size_t)n0 * row_bytes, *coming = wr + NR * row_bytes;
         const uint8_t *after = n0 + NR < n ? coming : wr; /* what is unpacked last is multiplied by nobody */
@@ -266,10 +269,14 @@ static __attribute__((noinline)) void mm_duo_q6_k(float *c, size_t ldc, const vo
             const size_t r0 = (size_t)b * (size_t)a->m + (size_t)m0;
             const int8_t *q = a->q + r0 * PN_QK;
             const float *d = a->d + r0;
-            duo_3_1(n_larger, t[now], q, d, &job, acc);
-            duo_2_1(DUO_JOBS - n_larger, t[now], q + m_larger * PN_QK, d + m_larger, &job, acc + m_larger * NR);
+            if (n_larger > 0)
+                duo_jobs[mr + 1](n_larger, t[now], q, d, &job, acc);
+            if (mr > 0)
+                duo_jobs[mr](n_smaller, t[now], q + m_larger * PN_QK, d + m_larger, &job, acc + m_larger * NR);
+            else
+                duo_unpack(n_smaller, &job);
             if (m > m_jobs)
-                duos[m - m_jobs](1, t[now], q + m_jobs * PN_QK, d + m_jobs, &job, acc + m_jobs * NR);
+                duo_rest[m - m_jobs](1, t[now], q + m_jobs * PN_QK, d + m_jobs, &job, acc + m_jobs * NR);
         }
         for (int32_t i = 0; i < m; i++)
             put_sums(c + (size_t)i * ldc + n0, acc + (size_t)i * NR, NR, NR);

@@ -15,7 +15,7 @@
 
 /* Activation rows; with more of them panels, which need fewer instructions, win. */
 #define ROW_MAX_Q4_K 2
-#define ROW_MAX_Q6_K 7
+#define ROW_MAX_Q6_K 6
 #define ROW_GROUPS_MAX (ROW_NB_MAX / 4) /* of four super-blocks */
 
 struct row_work {
@@ -240,9 +240,11 @@ INLINE void mm_row(int q6, int m, float *c, size_t ldc, const void *w, size_t ro
     }
 }
 
-static int row_can(const struct pn_act *a)
+/* The activations, read again for every group of weight rows, must stay in L1. */
+#define ROW_L1 (32 * 1024)
+static int row_can(const struct pn_act *a, int32_t m)
 {
-    return a->nb % 4 == 0 && a->nb <= ROW_NB_MAX;
+    return a->nb % 4 == 0 && a->nb <= ROW_NB_MAX && m * a->nb * PN_QK <= ROW_L1;
 }
 
 ROW(q4_k, 0, 1)
@@ -253,9 +255,8 @@ ROW(q6_k, 1, 3)
 ROW(q6_k, 1, 4)
 ROW(q6_k, 1, 5)
 ROW(q6_k, 1, 6)
-ROW(q6_k, 1, 7)
 static row_fn *const rows_q4_k[ROW_MAX_Q4_K + 1] = { NULL, row_q4_k_1, row_q4_k_2 };
-static row_fn *const rows_q6_k[ROW_MAX_Q6_K + 1] = { NULL, row_q6_k_1, row_q6_k_2, row_q6_k_3,
-                                                       row_q6_k_4, row_q6_k_5, row_q6_k_6, row_q6_k_7 };
+static row_fn *const rows_q6_k[ROW_MAX_Q6_K + 1] = { NULL,       row_q6_k_1, row_q6_k_2, row_q6_k_3,
+                                                     row_q6_k_4, row_q6_k_5, row_q6_k_6 };
 
 #endif

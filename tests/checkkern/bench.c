@@ -17,6 +17,7 @@
 enum { RUNS = 5, HD = 128, KEYS = PN_ATTN_CHUNK, MAX_M = 512, ROWS = 256, COLS = 4096, SUMS = 1024 };
 
 static int n_threads = 1; /* of what streams */
+static int32_t cols = COLS; /* of products; in cache there are as many weights for all of them */
 static struct pn_ceilings ceilings, streamed; /* of one thread, and of n_threads */
 static double copy_gbs; /* a copy within the first caches, bytes read and written: what bounds the small kernels */
 
@@ -88,7 +89,7 @@ static void call(const struct job *j)
         k->mm[type].run(j->c, (size_t)j->ldc, j->w, j->row_bytes, j->n, &j->act, 0, j->m);
         break;
     case CK_MM_F32:
-        k->mm_f32[type].run(j->c, (size_t)j->ldc, j->w, j->row_bytes, j->n, COLS, j->x, COLS, j->m);
+        k->mm_f32[type].run(j->c, (size_t)j->ldc, j->w, j->row_bytes, j->n, cols, j->x, cols, j->m);
         break;
     case CK_MM_BF16:
         k->mm_bf16[type].run(j->c, (size_t)j->ldc, j->w, j->row_bytes, j->n, &j->act16);
@@ -228,12 +229,12 @@ static void of_ceiling(double value, double ceiling, const char *name)
 static void set_rows(struct job *j, int32_t m)
 {
     j->m = m;
-    pn_act_init(&j->act, j->act_buf, m, COLS);
-    pn_act16_init(&j->act16, j->act16_buf, m, COLS);
+    pn_act_init(&j->act, j->act_buf, m, cols);
+    pn_act16_init(&j->act16, j->act16_buf, m, cols);
     for (int32_t i = 0; i < m; i++) {
-        j->k->quant_act(&j->act, i, j->x + (size_t)i * COLS);
+        j->k->quant_act(&j->act, i, j->x + (size_t)i * cols);
         if (j->k->round_act != NULL)
-            j->k->round_act(&j->act16, i, j->x + (size_t)i * COLS);
+            j->k->round_act(&j->act16, i, j->x + (size_t)i * cols);
     }
 }
 
@@ -252,22 +253,23 @@ static void bench_product(struct job *j, const char *tier)
     const char *peak_name = family == CK_MM ? "int8" : family == CK_MM_BF16 ? "bf16" : "f32";
     static const int32_t ms[] = { 1, 2, 3, 4, 6, 8, 12, 16, MAX_M }, streamed_ms[] = { 1, 2, 3, 4, 6, 8, 12, 16 };
     struct ck random = { .rng = 1, .slot = j->slot };
-    j->row_bytes = pn_row_bytes(type, COLS);
-    const size_t l2_bytes = ROWS * j->row_bytes;
+    const int32_t rows = ROWS * COLS / cols / 32 * 32;
+    j->row_bytes = pn_row_bytes(type, cols);
+    const size_t l2_bytes = (size_t)rows * j->row_bytes;
     const size_t cache = 4 * (size_t)pn_cpu_last_cache(), least = (size_t)64 << 20, most = 4 * least;
     const size_t big_bytes = cache < least ? least : cache > most ? most : cache;
     const int32_t big_rows = (int32_t)(big_bytes / j->row_bytes);
     j->w = memory(big_bytes);
-    ck_weights(&random, type, j->w, ROWS, COLS, j->row_bytes);
-    j->c = memory(((size_t)MAX_M * ROWS + 16 * (size_t)n_threads * SUMS) * sizeof(float));
-    j->n = j->ldc = ROWS;
+    ck_weights(&random, type, j->w, rows, cols, j->row_bytes);
+    j->c = memory(((size_t)MAX_M * (size_t)rows + 16 * (size_t)n_threads * SUMS) * sizeof(float));
+    j->n = j->ldc = rows;
     const struct pn_tile tile = ck_kernel(j->k, j->slot).tile;
     printf("  %-12s %-16s", tier, j->slot->name);
     if (tile.m > 0)
         printf(" tile %d x %d:", tile.m, tile.n);
     for (size_t i = 0; i < sizeof ms / sizeof ms[0]; i++) {
         set_rows(j, ms[i]);
-        const double gops = 2.0 * ms[i] * ROWS * COLS / seconds(j) * 1e-9;
+        const double gops = 2.0 * ms[i] * rows * cols / seconds(j) * 1e-9;
         printf(" m=%d %.3g", ms[i], gops);
         of_ceiling(gops, peak, peak_name);
     }
@@ -279,7 +281,7 @@ static void bench_product(struct job *j, const char *tier)
     for (size_t i = 0; i < sizeof streamed_ms / sizeof streamed_ms[0]; i++) {
         set_rows(j, streamed_ms[i]);
         double read;
-        const double bytes = (double)j->row_bytes * big_rows, ops = 2.0 * j->m * big_rows * COLS;
+        const double bytes = (double)j->row_bytes * big_rows, ops = 2.0 * j->m * big_rows * cols;
         const double s = streamed_seconds(call_slabs, j, j->w, (size_t)bytes, &read), by_read = read * ops / bytes;
         printf(" m=%d %.1f GB/s", j->m, bytes / s * 1e-9);
         if (streamed_peak > 0 && streamed_peak < by_read)
@@ -376,19 +378,20 @@ void ck_bench_begin(const struct pn_kern *k, int threads)
     fflush(stdout);
 }
 
-void ck_bench(const struct pn_kern *k, const struct ck_slot *slot)
+void ck_bench(const struct pn_kern *k, const struct ck_slot *slot, int32_t product_cols)
 {
+    cols = product_cols;
     struct job j = { .k = k, .slot = slot };
     struct ck random = { .rng = 2 };
-    j.x = memory((size_t)MAX_M * COLS * sizeof(float));
+    j.x = memory((size_t)MAX_M * (size_t)cols * sizeof(float));
     j.y = memory(COLS * sizeof(float));
     j.z = memory(COLS * sizeof(float));
-    for (int32_t i = 0; i < MAX_M * COLS; i++)
+    for (int32_t i = 0; i < MAX_M * cols; i++)
         j.x[i] = 0.1f * ck_normal(&random);
     for (int32_t i = 0; i < COLS; i++)
         j.z[i] = ck_normal(&random);
-    j.act_buf = memory(pn_act_bytes(MAX_M, COLS));
-    j.act16_buf = memory(pn_act16_bytes(MAX_M, COLS));
+    j.act_buf = memory(pn_act_bytes(MAX_M, cols));
+    j.act16_buf = memory(pn_act16_bytes(MAX_M, cols));
     set_rows(&j, 1);
     j.kv.type = PN_KV_F16;
     j.kv.hd = HD;

@@ -117,6 +117,8 @@ struct pn_kern_any ck_kernel(const struct pn_kern *k, const struct ck_slot *slot
 /* ---- bench ---- */
 /* threads: of products whose weights come from memory */
 void ck_bench_begin(const struct pn_kern *k, int threads);
-void ck_bench(const struct pn_kern *k, const struct ck_slot *slot);
+/* cols: of products, a multiple of PN_QK up to CK_MAX_COLS */
+#define CK_MAX_COLS 32768
+void ck_bench(const struct pn_kern *k, const struct ck_slot *slot, int32_t cols);
 
 #endif

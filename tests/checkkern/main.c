@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checkkern [--cpu NAME] [--func SUBSTR] [--seed N] [--scale F] [--list] [--bench] [--threads N]
+/* checkkern [--cpu NAME] [--func SUBSTR] [--seed N] [--scale F] [--list] [--bench] [--threads N] [--cols N]
  * Exit 0: every kernel of every tier that can run here agrees with the scalar reference. */
 #include <config.h>
 
@@ -161,6 +161,7 @@ struct options {
     double scale;
     bool list, bench;
     int threads; /* of the bench */
+    int cols;    /* of its products */
 };
 
 static uint64_t hash_name(const char *s)
@@ -229,7 +230,7 @@ static int check_tier(const struct options *o, const struct pn_kern *ref, const 
             continue;
         }
         if (o->bench) {
-            ck_bench(&k, &slots[i]);
+            ck_bench(&k, &slots[i], o->cols);
             continue;
         }
         if (!check_slot(o, ref, &k, tier, i))
@@ -299,10 +300,10 @@ int main(int argc, char **argv)
         { "cpu", required_argument, NULL, 'c' },  { "func", required_argument, NULL, 'f' },
         { "seed", required_argument, NULL, 's' }, { "scale", required_argument, NULL, 'S' },
         { "list", no_argument, NULL, 'l' },       { "bench", no_argument, NULL, 'b' },
-        { "threads", required_argument, NULL, 't' },
+        { "threads", required_argument, NULL, 't' }, { "cols", required_argument, NULL, 'k' },
         { NULL, 0, NULL, 0 }
     };
-    struct options o = { .seed = (uint64_t)time(NULL), .scale = 1, .threads = 1 };
+    struct options o = { .seed = (uint64_t)time(NULL), .scale = 1, .threads = 1, .cols = 4096 };
     const char *scale = getenv("PUNA_CHECK_SCALE");
     if (scale != NULL)
         o.scale = strtod(scale, NULL);
@@ -329,11 +330,15 @@ int main(int argc, char **argv)
         case 't':
             o.threads = atoi(optarg);
             break;
+        case 'k':
+            o.cols = atoi(optarg);
+            break;
         default:
             return usage(argv[0]);
         }
     }
-    if (optind < argc || !(o.scale > 0) || o.threads < 1 || o.threads > 256)
+    if (optind < argc || !(o.scale > 0) || o.threads < 1 || o.threads > 256 || o.cols < 256 || o.cols % 256 != 0 ||
+        o.cols > CK_MAX_COLS)
         return usage(argv[0]);
     const bool only_model = o.cpu != NULL && strcmp(o.cpu, AMX_MODEL_NAME) == 0;
     if (o.cpu != NULL && !only_model && pn_tier_by_name(o.cpu) < 0) {
