@@ -12,6 +12,7 @@
 #define NR (2 * LANES) /* weight rows per tile */
 #define M_CHUNK 512   /* activation rows per pass: their sums take 4 * M_CHUNK * NR bytes of stack */
 #define MANY_TILES 16 /* register tiles: so many take longer than lines fetched stay in L1 and L2 */
+#define ROWS_AHEAD 24 /* activation rows, with many register tiles: they come from L3, in their order */
 
 /* How the sub-block sums of a super-block become one f32 per output (kern.h, mm). */
 enum scheme {
@@ -79,7 +80,7 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
              * in the order of the file. by_tiles: how many of its panels, the last ones, while this one is multiplied,
              * by the first n_ahead register tiles; the others while it is unpacked. What takes longer has more room
              * for them (bench/LOG.md). With many the next super-block of this tile's rows is, at most two
-             * rows with each. */
+             * rows with each, and the activations are. */
             const int many = n_tiles >= MANY_TILES;
             const int by_tiles = many || mm < 3 ? 0 : mm <= MR ? 1 : 2;
             const int32_t all_lines = by_tiles * (int32_t)(LANES * block_bytes / 64 + 1);
@@ -113,7 +114,8 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                     if (many && b + 1 == a->nb) /* to be written soon */
                         for (int32_t r = i; r < i + mr; r++)
                             fetch_lines((const uint8_t *)(c + (size_t)(mc + r) * ldc + n0), NR / 16);
-                    tiles[mr](t, &ar, offset, &ahead, acc + (size_t)i * NR);
+                    const struct ahead activations = { (const uint8_t *)(ar.q + ROWS_AHEAD * PN_QK), (mr + 1) / 2 };
+                    tiles[mr](t, &ar, offset, many ? &activations : &ahead, acc + (size_t)i * NR);
                     i += mr;
                 }
             }

@@ -155,6 +155,7 @@ int pn_scratch_open(struct pn_scratch **out, const struct pn_model *m, int32_t m
         pn_scratch_close(&s);
         return pn_fail_memory(err, bytes, "scratch");
     }
+    pn_huge_pages(s->mem, bytes);
     layout(s, m, max_rows, max_keys, s->mem);
     *out = s;
     return 0;

@@ -616,6 +616,7 @@ int pn_vision_encode(struct pn_model *m, const struct pn_vision_job *job, struct
         pn_free(e.mem);
         return pn_fail_memory(err, bytes, "the vision encoder");
     }
+    pn_huge_pages(e.mem, bytes);
     layout(&e, m, n_real_tiles, job->precise, full, pad, m->threads, e.mem);
     e.mm.lora = e.lora;
     const int32_t P = m->vision->n_pos;
