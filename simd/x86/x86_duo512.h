@@ -233,9 +233,10 @@ static __attribute__((noinline)) void duo_unpack(int32_t n, struct duo_job *job)
 }
 
 /* Lines are fetched in the order of the file, those of the next NR rows. Where these and what is in use are more than
- * L2 holds, those of the same rows so many super-blocks on. */
-#define DUO_AHEAD 3
-#define DUO_L2 (900 * 1024)
+ * half of L2, which then drops some too early, those of the same rows so many super-blocks on: more with few activation
+ * rows, which take less time. */
+#define DUO_AHEAD(m) ((m) < 8 ? 5 : 3)
+#define DUO_L2 (512 * 1024)
 
 /* n: a multiple of NR; 0 < m <= DUO_MAX */
 static __attribute__((noinline)) void mm_duo_q6_k(float *c, size_t ldc, const void *w, size_t row_bytes, int32_t n,
@@ -259,7 +260,7 @@ static __attribute__((noinline)) void mm_duo_q6_k(float *c, size_t ldc, const vo
             struct duo_job job = { { b + 1 < a->nb ? wr + (size_t)(b + 1) * block : after, row_bytes }, t[1 - now], 0,
                                    coming + (size_t)b * NR * block, block };
             if (large) {
-                const int32_t soon = b + DUO_AHEAD;
+                const int32_t soon = b + DUO_AHEAD(m);
                 job.ahead = soon < a->nb ? wr + (size_t)soon * block : coming + (size_t)(soon - a->nb) * block;
                 job.step = row_bytes;
             }
