@@ -27,16 +27,16 @@
 
 #include "x86_mm.h"
 
+#include "x86_few512.h"
+#include "x86_duo512.h"
+#include "x86_row512.h"
+
 INLINE __m512i bcast4(const void *p)
 {
     int32_t v;
     memcpy(&v, p, sizeof v);
     return _mm512_set1_epi32(v);
 }
-
-#include "x86_few512.h"
-#include "x86_duo512.h"
-#include "x86_row512.h"
 
 /* c[mr][32] += one super-block. scheme and mr are constants at every call. */
 INLINE void tile_body(enum scheme scheme, int mr, const struct panel *t, const struct act_rows *a,

@@ -27,7 +27,7 @@ if HAVE_KERN_AVX512VNNI
 noinst_LTLIBRARIES += libkern_avx512vnni.la
 libcore_la_LIBADD += libkern_avx512vnni.la
 libkern_avx512vnni_la_SOURCES = simd/x86/kern_avx512vnni.c simd/x86/x86_mm512.h simd/x86/x86_rows.h \
-	simd/x86/x86_few512.h simd/x86/x86_duo512.h simd/x86/x86_row512.h simd/x86/x86_mm.h simd/x86/x86_unpack.h
+	simd/x86/x86_few512.h simd/x86/x86_duo512.h simd/x86/x86_side512.h simd/x86/x86_row512.h simd/x86/x86_mm.h simd/x86/x86_unpack.h
 libkern_avx512vnni_la_CFLAGS = $(KERN_CFLAGS) $(avx512vnni_CFLAGS)
 endif
 if HAVE_KERN_AVX512BF16

@@ -4,18 +4,19 @@
  * one: these occupy two of the vector pipes, shuffles, shifts and masks the others. The core looks only some forty dot
  * products ahead, so the two must lie side by side in the code.
  *
- * A vector of weights is eight columns of eight rows (x86_mm512.h), not four of sixteen: a broadcast of eight
+ * A vector of weights is eight columns of eight rows (x86_side512.h), not four of sixteen: a broadcast of eight
  * activations serves four dot products, two panels of two sides, where loads are what such a loop waits for;
  * transposing takes a step less; and there are enough sums for the latency of VPDPBUSD. Each sum is of half a sub-block
  * of a row, eight products, and so at most 8 * 32 * 127 < 2^15. Integer sums and the order of the float operations are
  * those of kern_avx512vnni.c: so are the bits.
  *
  * A tile is unpacked in four jobs, one with each of the first four register tiles, whose at most three rows leave
- * registers for it; the rows beyond twelve are a register tile without. */
+ * registers for it, or alone where there are fewer; the rows beyond twelve are a register tile without. */
 #ifndef PN_X86_DUO512_H
 #define PN_X86_DUO512_H
 
 #include "x86_mm.h"
+#include "x86_side512.h"
 
 #define DUO_JOBS 4
 #define DUO_JOB_MR 3 /* activation rows of a register tile with a job, at most */
@@ -23,7 +24,7 @@
 #define DUO_MAX (DUO_JOBS * DUO_JOB_MR + DUO_MR)
 
 struct duo_panel {
-    uint8_t w[PN_QK / 8][2][64]; /* [k/8][side][row][8]; side 0: rows 0, 1, 4, 5, 8 .. 13, side 1: the others */
+    uint8_t w[PN_QK / 8][2][64]; /* [k/8][side][row][8] */
     int16_t sc[16][LANES][2];    /* each scale twice */
     float d[LANES];
 };
@@ -66,14 +67,13 @@ INLINE struct duo_side duo_first_side(const struct duo_job *j)
 }
 INLINE void duo_second_side(struct duo_side *s)
 {
-    side_skip(&s->low, 2 * s->steps.s1);
-    side_skip(&s->high, 2 * s->steps.s1);
+    side_skip(&s->low, 2 * (ptrdiff_t)s->steps.s1);
+    side_skip(&s->high, 2 * (ptrdiff_t)s->steps.s1);
     s->w = (void *)s->w[0][1];
 }
 
 /* Step i = 0 .. 31, a constant, of a side. 32 bytes of each row at a time are transposed: the high bits, those of all
  * the half's columns; 32 bytes of low bits, twice, which with them give 32 columns and those 64 further. */
-#define DUO_STEPS 32
 INLINE void duo_step(struct duo_side *s, int i)
 {
     const vi m15 = vi_set1_8(15), m48 = vi_set1_8(48);
@@ -134,7 +134,7 @@ INLINE void duo_tiles(int mr, int with_jobs, int32_t n, const struct duo_panel *
         PRAGMA_UNROLL
         for (int i = 0; i < mr; i++) {
             duo_start(start[i], q + PN_QK * i);
-            few_clear(2, tot[i]);
+            side_clear(2, tot[i]);
         }
         struct duo_side side;
         const uint8_t *ahead = job->ahead;
@@ -143,7 +143,7 @@ INLINE void duo_tiles(int mr, int with_jobs, int32_t n, const struct duo_panel *
             side = duo_first_side(job);
             duo_next_job(job);
         }
-        for (int half = 0; half < 2; half++) {
+        for (int half = 0; half < 2; half++) { /* of the products; of the job it is a side */
             const uint8_t *w0 = t[0].w[16 * half][0], *w1 = t[1].w[16 * half][0];
             const int16_t(*sc0)[LANES][2] = t[0].sc + 8 * half, (*sc1)[LANES][2] = t[1].sc + 8 * half;
             PRAGMA_UNROLL
@@ -161,7 +161,7 @@ INLINE void duo_tiles(int mr, int with_jobs, int32_t n, const struct duo_panel *
                         const __m512i b = bcast8_once(q + PN_QK * i + 128 * half + 8 * k);
                         side_dots(x0[i], u0, b);
                         side_dots(x1[i], u1, b);
-                        if (with_jobs && i == 0)
+                        if (with_jobs && i == 0) /* and the other step after the last row's products */
                             duo_step(&side, 2 * k);
                     }
                     if (k % 2 == 1)
@@ -213,6 +213,14 @@ DUO(3, 1)
 static duo_fn *const duo_rest[DUO_MR + 1] = { NULL, duo_1_0, duo_2_0, duo_3_0, duo_4_0 };
 static duo_fn *const duo_jobs[DUO_JOB_MR + 1] = { NULL, duo_1_1, duo_2_1, duo_3_1 };
 
+/* Two rows' lines; not all of a job at once, then some would be dropped. */
+INLINE void duo_fetch(const uint8_t **ahead, size_t step)
+{
+    fetch_lines(*ahead, 4);
+    fetch_lines(*ahead + step, 4);
+    *ahead += 2 * step;
+}
+
 /* n jobs beside which there is nothing to multiply */
 static __attribute__((noinline)) void duo_unpack(int32_t n, struct duo_job *job)
 {
@@ -220,21 +228,23 @@ static __attribute__((noinline)) void duo_unpack(int32_t n, struct duo_job *job)
         struct duo_side side = duo_first_side(job);
         if (job->half == 0)
             duo_header(job->to, job->row);
-        fetch_rows((rows_t){ job->ahead, job->step }, 8, 4, 0, 1);
+        const uint8_t *ahead = job->ahead;
         for (int i = 0; i < 2; i++, duo_second_side(&side)) {
-            PRAGMA_UNROLL
-            for (int k = 0; k < DUO_STEPS / 2; k++)
+            PRAGMA_UNROLL /* of 16: so much gcc unrolls */
+            for (int k = 0; k < 16; k++)
                 duo_step(&side, k);
+            duo_fetch(&ahead, job->step);
             PRAGMA_UNROLL
-            for (int k = DUO_STEPS / 2; k < DUO_STEPS; k++)
+            for (int k = 16; k < 32; k++)
                 duo_step(&side, k);
+            duo_fetch(&ahead, job->step);
         }
     }
 }
 
 /* Lines are fetched in the order of the file, those of the next NR rows. Where these and what is in use are more than
- * half of L2, which then drops some too early, those of the same rows so many super-blocks on: more with few activation
- * rows, which take less time. */
+ * half of Zen 5's L2, which then drops some too early, those of the same rows so many super-blocks on: more with few
+ * activation rows, which take less time. */
 #define DUO_AHEAD(m) ((m) < 8 ? 5 : 3)
 #define DUO_L2 (512 * 1024)
 

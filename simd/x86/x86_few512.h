@@ -5,7 +5,7 @@
  * between the dot products of this one, and the next panel is fetched meanwhile, in the order of the file. Fetched row
  * by row, sixteen streams, few lines of a fast memory come in time.
  *
- * A vector of weights is eight columns of eight rows (x86_mm512.h): a broadcast of eight activations serves two dot
+ * A vector of weights is eight columns of eight rows (x86_side512.h): a broadcast of eight activations serves two dot
  * products. With one for each, both load ports are busy, and Zen 5 then drops prefetches. Each sum is of half
  * a sub-block of a row, sixteen products, and so at most 16 * 15 * 127 < 2^15. With few rows the sums of two sub-blocks
  * grow side by side, or there were too few for the latency of VPDPBUSD; more than eight rows are two groups. Integer
@@ -14,6 +14,7 @@
 #define PN_X86_FEW512_H
 
 #include "x86_mm.h"
+#include "x86_side512.h"
 
 #define FEW_MAX 16
 #define FEW_GROUP 8 /* activation rows whose sums fit in registers */
@@ -22,16 +23,9 @@
 /* x += pairs of int16 u * two sums of activations */
 INLINE __m512i dot_sums(__m512i x, const void *u, const int16_t *s)
 {
-    const struct two { int16_t s[2]; } *p = (const void *)s;
+    const struct __attribute__((may_alias)) two { int16_t s[2]; } *p = (const void *)s;
     __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(x) : "v"(_mm512_load_si512(u)), "m"(*p));
     return x;
-}
-
-INLINE void few_clear(int m, __m512i *x)
-{
-    PRAGMA_UNROLL
-    for (int i = 0; i < m; i++)
-        x[i] = _mm512_setzero_si512();
 }
 
 /* A super-block of 16 rows */
@@ -42,22 +36,18 @@ struct few_panel {
     float d[LANES], dmin[LANES];
 };
 
-/* As header_k. Not inlined: it would take the registers of the products. */
+/* Not inlined: it would take the registers of the products. */
 static __attribute__((noinline)) void few_header(struct few_panel *p, rows_t row)
 {
-    const vi m63 = vi_set1_8(63), m48 = vi_set1_8(48), m15 = vi_set1_8(15);
-    vi h[4];
-    columns4(h, row, 0);
-    vi_store_f16(p->d, h[0]);
-    vi_store_f16(p->dmin, vi_srl(h[0], 16));
-    const vi first = vi_and(h[1], m63), second = vi_or(vi_and(h[3], m15), vi_and(vi_srl(h[1], 2), m48));
+    struct scales_k s;
+    scales_k(&s, p->d, p->dmin, row);
     PRAGMA_UNROLL
     for (int g = 0; g < 4; g++) {
-        vi_store(p->sc[g], vi_shuffle(first, bytes16(g, -1, g, -1)));
-        vi_store(p->sc[g + 4], vi_shuffle(second, bytes16(g, -1, g, -1)));
+        vi_store(p->sc[g], vi_shuffle(s.sc[0], bytes16(g, -1, g, -1)));
+        vi_store(p->sc[g + 4], vi_shuffle(s.sc[1], bytes16(g, -1, g, -1)));
     }
-    store_pairs(p->mn, vi_and(h[2], m63));
-    store_pairs(p->mn + 2, vi_or(vi_and(vi_srl(h[3], 4), m15), vi_and(vi_srl(h[2], 2), m48)));
+    store_pairs(p->mn, s.mn[0]);
+    store_pairs(p->mn + 2, s.mn[1]);
 }
 
 /* What is done beside products: transposing a super-block, from sub-blocks 2 * first on, and fetching what comes
@@ -96,7 +86,8 @@ INLINE void few_step(struct few_beside *b, int i)
         vi_store(b->to[side_octet(i - 4)], side_columns(b->z, i - 4));
     if (i == 7) {
         const int side = b->side;
-        side_skip(&b->rows, side ? 32 - 2 * b->steps.s1 : 2 * b->steps.s1);
+        const ptrdiff_t s2 = 2 * (ptrdiff_t)b->steps.s1;
+        side_skip(&b->rows, side ? 32 - s2 : s2);
         b->to = side ? (void *)(b->to[3][1]) : (void *)(b->to[0][1]);
         b->side = 1 - side;
     }
@@ -138,8 +129,8 @@ INLINE void few_two(int m, int n, __m512i *tot, const uint8_t (*w)[2][64], const
     __m512i x[FEW_GROUP][2], y[FEW_GROUP][2];
     PRAGMA_UNROLL
     for (int i = 0; i < m; i++) {
-        few_clear(2, x[i]);
-        few_clear(2, y[i]);
+        side_clear(2, x[i]);
+        side_clear(2, y[i]);
     }
     if (m <= FEW_BOTH) {
         PRAGMA_UNROLL
@@ -183,7 +174,7 @@ INLINE void few_tile(int m, int n, const struct few_panel *p, const struct act_r
                      float *c)
 {
     __m512i tot[FEW_GROUP];
-    few_clear(m, tot);
+    side_clear(m, tot);
     struct few_beside b = few_begin(job);
     for (int s = 0; s < 4; s++)
         few_two(m, n, tot, p->q[s], p->sc + 2 * s, a->q + 64 * s, &b);
@@ -259,6 +250,8 @@ static __attribute__((noinline)) void mm_few(float *c, size_t ldc, const void *w
                                              const struct pn_act *a, int32_t m0, int32_t m)
 {
     const size_t block = sizeof(struct pn_q4_k);
+    if (n < 1)
+        return;
     struct few_panel t[2] __attribute__((aligned(64)));
     float sums[FEW_MAX * LANES] __attribute__((aligned(64)));
     struct tail tail;

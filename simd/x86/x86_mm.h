@@ -12,7 +12,7 @@
 #define NR (2 * LANES) /* weight rows per tile */
 #define M_CHUNK 512   /* activation rows per pass: their sums take 4 * M_CHUNK * NR bytes of stack */
 #define MANY_TILES 16 /* register tiles: so many take longer than lines fetched stay in L1 and L2 */
-#define ROWS_AHEAD 24 /* activation rows, with many register tiles: they come from L3, in their order */
+#define ROWS_AHEAD 24 /* activation rows, with many register tiles: where there are so many, they may come from L3 */
 
 /* How the sub-block sums of a super-block become one f32 per output (kern.h, mm). */
 enum scheme {

@@ -106,144 +106,35 @@ INLINE void columns4(vi col[4], rows_t row, size_t at)
     col[3] = _mm512_unpackhi_epi64(hi01, hi23);
 }
 
-/* As columns4, but j = 0 .. 7: half the loads of two columns4. In 16 steps, which can be done between other work. */
-struct columns {
-    struct row_steps rs;
+/* As columns4, but j = 0 .. 7: half the loads of two columns4. */
+INLINE void columns8(vi col[8], rows_t row, size_t at)
+{
+    const struct row_steps rs = row_steps(row, at);
     vi z[8];
-};
-INLINE void columns_begin(struct columns *c, rows_t row, size_t at)
-{
-    c->rs = row_steps(row, at);
-}
-/* z[k]: rows r and, in the upper half, r + 4. After the second of two, k odd, their columns are interleaved. */
-INLINE void columns_load(const struct columns *c, vi *z, int k, int r)
-{
-    const __m512i v = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)row_at(&c->rs, r)));
-    z[k] = _mm512_inserti64x4(v, _mm256_loadu_si256((const void *)row_at(&c->rs, r + 4)), 1);
-    if (k & 1) {
-        const vi even = z[k - 1], odd = z[k];
-        z[k - 1] = _mm512_unpacklo_epi32(even, odd);
-        z[k] = _mm512_unpackhi_epi32(even, odd);
+    PRAGMA_UNROLL
+    for (int i = 0; i < 8; i++) { /* z[4h + r]: row 8h + r and, in the upper half, row 8h + r + 4 */
+        const int r = 2 * (i & 4) + (i & 3);
+        const __m512i v = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)row_at(&rs, r)));
+        z[i] = _mm512_inserti64x4(v, _mm256_loadu_si256((const void *)row_at(&rs, r + 4)), 1);
+        if (i & 1) {
+            const vi even = z[i - 1], odd = z[i];
+            z[i - 1] = _mm512_unpacklo_epi32(even, odd);
+            z[i] = _mm512_unpackhi_epi32(even, odd);
+        }
     }
-}
-/* i = 0, 1, .. 15, a constant */
-INLINE void columns_step(struct columns *c, int i)
-{
-    vi *z = c->z;
-    if (i < 8) { /* z[4h + r]: row 8h + r and row 8h + r + 4 */
-        columns_load(c, z, i, 2 * (i & 4) + (i & 3));
-    } else if (i < 12) { /* z[4h + ..]: of rows 8h .., columns j (128-bit lanes 0, 2) and 4 + j (1, 3); j: 0, 2, 1, 3 */
+    PRAGMA_UNROLL
+    for (int i = 0; i < 4; i++) { /* then of rows 8h ..: columns j (lanes 0, 2), 4 + j (lanes 1, 3); j: 0, 2, 1, 3 */
         const int k = 2 * (i & 2) + (i & 1);
         const vi x = z[k], y = z[k + 2];
         z[k] = _mm512_unpacklo_epi64(x, y);
         z[k + 2] = _mm512_unpackhi_epi64(x, y);
-    } else {
-        const vi x = z[i - 12], y = z[i - 8];
-        z[i - 12] = _mm512_shuffle_i32x4(x, y, 0x88);
-        z[i - 8] = _mm512_shuffle_i32x4(x, y, 0xdd);
     }
-}
-INLINE void columns_end(const struct columns *c, vi col[8])
-{
     PRAGMA_UNROLL
-    for (int j = 0; j < 8; j += 4) {
-        col[j] = c->z[j];
-        col[j + 1] = c->z[j + 2];
-        col[j + 2] = c->z[j + 1];
-        col[j + 3] = c->z[j + 3];
+    for (int i = 0; i < 4; i++) {
+        const int j = 2 * (i & 1) + i / 2;
+        col[j] = _mm512_shuffle_i32x4(z[i], z[i + 4], 0x88);
+        col[j + 4] = _mm512_shuffle_i32x4(z[i], z[i + 4], 0xdd);
     }
-}
-INLINE void columns8(vi col[8], rows_t row, size_t at)
-{
-    struct columns c;
-    columns_begin(&c, row, at);
-    PRAGMA_UNROLL
-    for (int i = 0; i < 16; i++)
-        columns_step(&c, i);
-    columns_end(&c, col);
-}
-
-/* ---- eight columns of eight rows a vector, [row][8] ----
- * A panel then is two sides: rows 0, 1, 4, 5, 8, 9, 12, 13 and rows 2, 3, 6, 7 and so on. Of the 32-bit sums of
- * products, two a row, those of both sides put together by VPACKSSDW are in the order of the rows. */
-
-/* The first row of a side, and the one eight further. As with row_steps, the compiler must not know more. */
-struct side_rows {
-    const uint8_t *p, *p8;
-};
-struct side_steps {
-    size_t s1, s5; /* to the next row, to the fifth */
-};
-INLINE struct side_steps side_steps(size_t step)
-{
-    struct side_steps s = { step, 5 * step };
-    __asm__("" : "+r"(s.s1), "+r"(s.s5));
-    return s;
-}
-INLINE struct side_rows side_rows(const uint8_t *p, struct side_steps s)
-{
-    struct side_rows r = { p, p + 8 * s.s1 };
-    __asm__("" : "+r"(r.p), "+r"(r.p8));
-    return r;
-}
-INLINE void side_skip(struct side_rows *r, size_t bytes)
-{
-    r->p += bytes;
-    r->p8 += bytes;
-    __asm__("" : "+r"(r->p), "+r"(r->p8));
-}
-/* k = 0 .. 3, constants: 32 bytes, four times eight columns, of two rows each. */
-INLINE void side_load(vi z[4], int k, struct side_rows r, struct side_steps s, size_t at)
-{
-    const uint8_t *p = (k < 2 ? r.p : r.p8) + at;
-    const __m256i x = _mm256_loadu_si256((const void *)(k & 1 ? p + s.s1 : p));
-    const __m256i y = _mm256_loadu_si256((const void *)(k & 1 ? p + s.s5 : p + 4 * s.s1));
-    z[k] = _mm512_inserti64x4(_mm512_castsi256_si512(x), y, 1);
-    if (k & 1) {
-        const vi even = z[k - 1], odd = z[k];
-        z[k - 1] = _mm512_unpacklo_epi64(even, odd);
-        z[k] = _mm512_unpackhi_epi64(even, odd);
-    }
-}
-/* n = 0 .. 3, a constant: columns 8 * side_octet(n) .. */
-INLINE int side_octet(int n)
-{
-    return 2 * (n & 1) + n / 2;
-}
-INLINE vi side_columns(const vi z[4], int n)
-{
-    return n & 1 ? _mm512_shuffle_i64x2(z[n / 2], z[n / 2 + 2], 0xdd)
-                 : _mm512_shuffle_i64x2(z[n / 2], z[n / 2 + 2], 0x88);
-}
-
-/* Where the compiler sees a load, it prefers doing it again to keeping the register. */
-INLINE __m512i load_once(const void *p)
-{
-    const struct line { uint8_t b[64]; } *q = p;
-    __m512i x;
-    __asm__("vmovdqa64 %1, %0" : "=v"(x) : "m"(*q));
-    return x;
-}
-INLINE __m512i bcast8_once(const void *p)
-{
-    const struct eight { uint8_t b[8]; } *q = p;
-    __m512i x;
-    __asm__("vpbroadcastq %1, %0" : "=v"(x) : "m"(*q));
-    return x;
-}
-/* x += 32 products of a row of activations, b, and the two sides of a panel, u */
-INLINE void side_dots(__m512i x[2], const __m512i u[2], __m512i b)
-{
-    x[0] = _mm512_dpbusd_epi32(x[0], u[0], b);
-    x[1] = _mm512_dpbusd_epi32(x[1], u[1], b);
-}
-/* tot += the sums of both sides, which fit in 16 bits, * scales, each twice */
-INLINE __m512i side_scaled(__m512i tot, const __m512i x[2], __m512i sc)
-{
-    tot = _mm512_dpwssd_epi32(tot, _mm512_packs_epi32(x[0], x[1]), sc);
-    /* now: the compiler would keep the products of all sub-blocks and add them up at last */
-    __asm__ volatile("" : "+v"(tot));
-    return tot;
 }
 
 #endif

@@ -240,7 +240,7 @@ INLINE void mm_row(int q6, int m, float *c, size_t ldc, const void *w, size_t ro
     }
 }
 
-/* The activations, read again for every group of weight rows, must stay in L1. */
+/* The activations, read again for every weight row, must stay in L1. */
 #define ROW_L1 (32 * 1024)
 static int row_can(const struct pn_act *a, int32_t m)
 {

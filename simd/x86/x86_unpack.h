@@ -81,19 +81,30 @@ INLINE void store_pairs(int16_t out[2][LANES][2], vi v)
 
 /* ---- super-blocks of 256 ---- */
 
-/* Header of Q4_K and Q5_K: d, dmin, eight 6-bit scales and mins (quant/blocks.h,
- * pn_unpack_scales_k). */
-INLINE void header_k(struct panel *p, rows_t row)
+/* Header of Q4_K and Q5_K: d, dmin, eight 6-bit scales and mins (quant/blocks.h, pn_unpack_scales_k), a byte each. */
+struct scales_k {
+    vi sc[2], mn[2]; /* of sub-blocks 0 .. 3, 4 .. 7 of each row */
+};
+INLINE void scales_k(struct scales_k *s, float d[LANES], float dmin[LANES], rows_t row)
 {
     const vi m63 = vi_set1_8(63), m48 = vi_set1_8(48), m15 = vi_set1_8(15);
     vi h[4];
     columns4(h, row, 0);
-    vi_store_f16(p->d, h[0]);
-    vi_store_f16(p->dmin, vi_srl(h[0], 16));
-    store_u8x4(p->s.sc, vi_and(h[1], m63));
-    store_u8x4(p->s.sc + 4, vi_or(vi_and(h[3], m15), vi_and(vi_srl(h[1], 2), m48)));
-    store_pairs(p->mn, vi_and(h[2], m63));
-    store_pairs(p->mn + 2, vi_or(vi_and(vi_srl(h[3], 4), m15), vi_and(vi_srl(h[2], 2), m48)));
+    vi_store_f16(d, h[0]);
+    vi_store_f16(dmin, vi_srl(h[0], 16));
+    s->sc[0] = vi_and(h[1], m63);
+    s->sc[1] = vi_or(vi_and(h[3], m15), vi_and(vi_srl(h[1], 2), m48));
+    s->mn[0] = vi_and(h[2], m63);
+    s->mn[1] = vi_or(vi_and(vi_srl(h[3], 4), m15), vi_and(vi_srl(h[2], 2), m48));
+}
+INLINE void header_k(struct panel *p, rows_t row)
+{
+    struct scales_k s;
+    scales_k(&s, p->d, p->dmin, row);
+    store_u8x4(p->s.sc, s.sc[0]);
+    store_u8x4(p->s.sc + 4, s.sc[1]);
+    store_pairs(p->mn, s.mn[0]);
+    store_pairs(p->mn + 2, s.mn[1]);
 }
 
 static inline void unpack_q4_k(struct panel *p, rows_t row, int32_t cols, const uint8_t *ahead)

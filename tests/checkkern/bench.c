@@ -14,7 +14,7 @@
 #include "kern/measure.h"
 #include "model/model.h"
 
-enum { RUNS = 5, HD = 128, KEYS = PN_ATTN_CHUNK, MAX_M = 512, ROWS = 256, COLS = 4096, SUMS = 1024 };
+enum { RUNS = 5, HD = 128, KEYS = PN_ATTN_CHUNK, MAX_M = 512, ROWS = 256, COLS = CK_COLS, SUMS = 1024 };
 
 static int n_threads = 1; /* of what streams */
 static int32_t cols = COLS; /* of products; in cache there are as many weights for all of them */
@@ -380,7 +380,8 @@ void ck_bench_begin(const struct pn_kern *k, int threads)
 
 void ck_bench(const struct pn_kern *k, const struct ck_slot *slot, int32_t product_cols)
 {
-    cols = product_cols;
+    const enum ck_family family = slot->family;
+    cols = family == CK_MM || family == CK_MM_F32 || family == CK_MM_BF16 ? product_cols : COLS;
     struct job j = { .k = k, .slot = slot };
     struct ck random = { .rng = 2 };
     j.x = memory((size_t)MAX_M * (size_t)cols * sizeof(float));

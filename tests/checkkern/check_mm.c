@@ -105,17 +105,19 @@ void ck_weights(struct ck *ck, enum pn_type type, uint8_t *w, int32_t n_rows, in
             float_weights(ck, type, row, k);
             continue;
         }
-        const int shape = whole == 0 ? 1 : ck_range(ck, 0, 9);
+        const int shape = whole == 0 ? 1 : ck_range(ck, 0, 10);
         const size_t bytes = pn_row_bytes(type, k);
         const uint8_t same = (uint8_t)ck_rand(ck);
         for (size_t i = 0; i < bytes; i++) {
-            row[i] = shape == 0   ? 0
+            row[i] = shape == 0 || shape == 10 ? 0
                      : shape == 1 ? 0xff
                      : shape == 2 ? same
                      : shape == 3 ? (ck_rand(ck) & 1 ? 0x80 : 0x7f)
                                   : (uint8_t)ck_rand(ck);
         }
         for (size_t b = 0; b < bytes; b += info->block_bytes) {
+            for (size_t s = 0; shape == 10 && type == PN_Q6_K && s < 16; s++) /* -32, the largest product there is */
+                row[b + offsetof(struct pn_q6_k, scales) + s] = (uint8_t)ck_rand(ck);
             for (int s = 0; s < n_scales; s++)
                 pn_put_le16(row + b + at[s], shape == 0 ? 0 : ck_f16_scale(ck));
         }
@@ -158,9 +160,14 @@ static struct product pick_product(struct ck *ck, int32_t m, int32_t round)
     do {
         p.n = pick_n(ck);
     } while ((int64_t)p.m * p.n > 10000 / (round == 0 ? 1 : 4));
-    if (round == 1 && m >= 8 && m <= 16)
-        p.n = 100; /* several tiles, one after another, and a rest */
-    p.k = round == 1 && m >= 8 && m <= 16 ? 768 : pick_k(ck, type, p.m, p.n, limit);
+    const bool few = round <= 1 && m >= 2 && m <= 16;
+    if (few)
+        p.n = round ? 100 : 96; /* several tiles, one after another, and a rest or none */
+    p.k = few ? 768 : pick_k(ck, type, p.m, p.n, limit);
+    if (round == 2 && m >= 2 && m <= 6 && pn_type_info(type)->block_elems > 1) { /* more than L1 takes of activations */
+        p.n = 33;
+        p.k = 9216;
+    }
     p.row_bytes = pn_row_bytes(type, p.k);
     const size_t block = pn_type_info(type)->block_bytes;
     const int wider = ck_range(ck, 0, 3); /* columns 0..k-1 of a matrix with one block more, or with very long rows */

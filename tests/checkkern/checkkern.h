@@ -118,6 +118,7 @@ struct pn_kern_any ck_kernel(const struct pn_kern *k, const struct ck_slot *slot
 /* threads: of products whose weights come from memory */
 void ck_bench_begin(const struct pn_kern *k, int threads);
 /* cols: of products, a multiple of PN_QK up to CK_MAX_COLS */
+#define CK_COLS 4096 /* the default */
 #define CK_MAX_COLS 32768
 void ck_bench(const struct pn_kern *k, const struct ck_slot *slot, int32_t cols);
 

@@ -282,14 +282,16 @@ static int check_amx_model(const struct options *o, const struct pn_kern *ref, i
 static int usage(const char *name)
 {
     fprintf(stderr,
-            "Usage: %s [--cpu TIER] [--func SUBSTR] [--seed N] [--scale F] [--list] [--bench]\n"
+            "Usage: %s [--cpu TIER] [--func SUBSTR] [--seed N] [--scale F] [--list]\n"
+            "       [--bench [--threads N] [--cols N]]\n"
             "  --cpu TIER    only this tier, or amx-model; an error when it cannot run here\n"
             "  --func SUBSTR only slots whose name contains SUBSTR\n"
             "  --seed N      repeat a run (printed by each run)\n"
             "  --scale F     number of cases, 1 is the default (or PUNA_CHECK_SCALE)\n"
             "  --list        list kernels and the register tiles of products, run nothing\n"
             "  --bench       measure instead of test\n"
-            "  --threads N   with --bench: products and attention over what comes from memory run on N threads\n",
+            "  --threads N   with --bench: products and attention over what comes from memory run on N threads\n"
+            "  --cols N      with --bench: columns of products, a multiple of 256; 4096 is the default\n",
             name);
     return 2;
 }
@@ -303,7 +305,7 @@ int main(int argc, char **argv)
         { "threads", required_argument, NULL, 't' }, { "cols", required_argument, NULL, 'k' },
         { NULL, 0, NULL, 0 }
     };
-    struct options o = { .seed = (uint64_t)time(NULL), .scale = 1, .threads = 1, .cols = 4096 };
+    struct options o = { .seed = (uint64_t)time(NULL), .scale = 1, .threads = 1, .cols = CK_COLS };
     const char *scale = getenv("PUNA_CHECK_SCALE");
     if (scale != NULL)
         o.scale = strtod(scale, NULL);
