@@ -213,14 +213,6 @@ DUO(3, 1)
 static duo_fn *const duo_rest[DUO_MR + 1] = { NULL, duo_1_0, duo_2_0, duo_3_0, duo_4_0 };
 static duo_fn *const duo_jobs[DUO_JOB_MR + 1] = { NULL, duo_1_1, duo_2_1, duo_3_1 };
 
-/* Two rows' lines; not all of a job at once, then some would be dropped. */
-INLINE void duo_fetch(const uint8_t **ahead, size_t step)
-{
-    fetch_lines(*ahead, 4);
-    fetch_lines(*ahead + step, 4);
-    *ahead += 2 * step;
-}
-
 /* n jobs beside which there is nothing to multiply */
 static __attribute__((noinline)) void duo_unpack(int32_t n, struct duo_job *job)
 {
@@ -228,16 +220,16 @@ static __attribute__((noinline)) void duo_unpack(int32_t n, struct duo_job *job)
         struct duo_side side = duo_first_side(job);
         if (job->half == 0)
             duo_header(job->to, job->row);
-        const uint8_t *ahead = job->ahead;
+        const rows_t ahead = { job->ahead, job->step };
         for (int i = 0; i < 2; i++, duo_second_side(&side)) {
             PRAGMA_UNROLL /* of 16: so much gcc unrolls */
             for (int k = 0; k < 16; k++)
                 duo_step(&side, k);
-            duo_fetch(&ahead, job->step);
+            fetch_rows(ahead, 8, 4, 2 * i, 4); /* not all at once, then some would be dropped */
             PRAGMA_UNROLL
             for (int k = 16; k < 32; k++)
                 duo_step(&side, k);
-            duo_fetch(&ahead, job->step);
+            fetch_rows(ahead, 8, 4, 2 * i + 1, 4);
         }
     }
 }

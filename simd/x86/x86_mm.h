@@ -107,15 +107,16 @@ INLINE void mm_body(unpack_fn *unpack, tile_fn *const *tiles, int offset, size_t
                     const struct act_rows ar = { a->q + (r0 + (size_t)i) * PN_QK,
                                                  a->s32 + (r0 + (size_t)i) * 8,
                                                  a->s16 + (r0 + (size_t)i) * 16, a->d + r0 + i };
-                    if (it >= n_ahead)
+                    if (many)
+                        ahead = (struct ahead){ (const uint8_t *)(ar.q + ROWS_AHEAD * PN_QK), (mr + 1) / 2 };
+                    else if (it >= n_ahead)
                         ahead.lines = 0;
                     if (many)
                         fetch_rows((rows_t){ near, row_bytes }, NR, (int)(block_bytes / 64) + 2, it, n_tiles);
                     if (many && b + 1 == a->nb) /* to be written soon */
                         for (int32_t r = i; r < i + mr; r++)
                             fetch_lines((const uint8_t *)(c + (size_t)(mc + r) * ldc + n0), NR / 16);
-                    const struct ahead activations = { (const uint8_t *)(ar.q + ROWS_AHEAD * PN_QK), (mr + 1) / 2 };
-                    tiles[mr](t, &ar, offset, many ? &activations : &ahead, acc + (size_t)i * NR);
+                    tiles[mr](t, &ar, offset, &ahead, acc + (size_t)i * NR);
                     i += mr;
                 }
             }

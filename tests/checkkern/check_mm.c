@@ -160,11 +160,11 @@ static struct product pick_product(struct ck *ck, int32_t m, int32_t round)
     do {
         p.n = pick_n(ck);
     } while ((int64_t)p.m * p.n > 10000 / (round == 0 ? 1 : 4));
-    const bool few = round <= 1 && m >= 2 && m <= 16;
+    const bool few = (round == 1 || round == 2) && m >= 2 && m <= 16;
     if (few)
-        p.n = round ? 100 : 96; /* several tiles, one after another, and a rest or none */
+        p.n = round == 1 ? 100 : 96; /* several tiles, one after another, and a rest or none */
     p.k = few ? 768 : pick_k(ck, type, p.m, p.n, limit);
-    if (round == 2 && m >= 2 && m <= 6 && pn_type_info(type)->block_elems > 1) { /* more than L1 takes of activations */
+    if (round == 3 && m >= 2 && m <= 6 && pn_type_info(type)->block_elems > 1) { /* more than L1 takes of activations */
         p.n = 33;
         p.k = 9216;
     }
@@ -173,7 +173,7 @@ static struct product pick_product(struct ck *ck, int32_t m, int32_t round)
     const int wider = ck_range(ck, 0, 3); /* columns 0..k-1 of a matrix with one block more, or with very long rows */
     if (wider == 0)
         p.row_bytes += block;
-    else if (wider == 1 && round <= 1)
+    else if (wider == 1 && round <= 2)
         p.row_bytes += 15000 / block * block;
     p.ldc = (size_t)p.n + (size_t)(ck_range(ck, 0, 2) == 0 ? ck_range(ck, 1, 5) : 0);
     /* of the last row only the columns are there */
